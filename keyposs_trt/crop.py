@@ -1,0 +1,79 @@
+"""Face crops: squares of an image, warped to the network's input.
+
+Training, evaluation, calibration and the runtime all crop with this function, so that the network sees one kind of picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from keyposs_trt.geometry import crop_matrix
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# Image pixels per crop pixel that bilinear sampling is left to bridge after the area average. Against crops averaged from
+# 8x8 samples a pixel, the rms error on portraits stays below 3.3 grey levels at every scale (plain bilinear: 4.8 at 3, 6.5 at 10).
+_BILINEAR_SCALE = 1.4
+
+
+def crop_faces(image: NDArray[np.uint8], squares: ArrayLike, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Cuts squares out of an image and scales each to ``size`` pixels; what lies outside the image is black.
+
+    Where a square holds more than about two image pixels per crop pixel, the region is averaged down first,
+    so that large faces are not aliased.
+
+    Args:
+        image: [H, W, 3] uint8, BGR as OpenCV reads it.
+        squares: [F, 3] centre x, centre y, side in image pixels, as ``geometry.square_of_box`` gives them.
+        size: S, side of the crops in pixels.
+
+    Returns:
+        crops: [F, S, S, 3] uint8, RGB.
+        matrices: [F, 2, 3] float64, affine maps from image pixels to crop pixels.
+    """
+    import cv2
+
+    rows = np.asarray(squares, np.float64).reshape(-1, 3)
+    crops = np.zeros((len(rows), size, size, 3), np.uint8)
+    matrices = np.zeros((len(rows), 2, 3))
+    for crop, matrix, square in zip(crops, matrices, rows, strict=True):
+        matrix[:] = crop_matrix(square.tolist(), size)
+        region, to_image = _shrunk_region(image, square, size)
+        if region.size:
+            warp = matrix[:, :2] @ to_image
+            warp[:, 2] += matrix[:, 2]
+            bgr = cv2.warpAffine(region, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=crop)
+    return crops, matrices
+
+
+def _shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the image that a square needs, averaged over whole blocks of pixels where it is large.
+
+    It is cut out even where it is not shrunk, as OpenCV warps no image of more than 32767 pixels a side.
+
+    Returns:
+        region: the part; empty where the square lies outside the image.
+        to_image: [2, 3] affine map from region pixels to image pixels.
+    """
+    import cv2
+
+    factor = max(1, round(square[2] / size / _BILINEAR_SCALE))
+    height, width = image.shape[:2]
+    reach = square[2] / 2 + 2 * factor
+    low = np.clip(np.floor(square[:2] - reach), 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(square[:2] + reach) + 1, 0, (width, height)).astype(int)
+    region = image[low[1] : high[1], low[0] : high[0]]
+    columns, rows = (max(1, n // factor) for n in (region.shape[1], region.shape[0]))
+    # Whole blocks are several times faster than fractions of pixels; the part of a block left over lies on the rim.
+    region = region[: rows * factor, : columns * factor]
+    scale = np.array([region.shape[1] / columns, region.shape[0] / rows])
+    to_image = np.zeros((2, 3))
+    to_image[[0, 1], [0, 1]] = scale
+    to_image[:, 2] = low + (scale - 1) / 2
+    if region.size and factor > 1:
+        region = cast("NDArray[np.uint8]", cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA))
+    return region, to_image

@@ -1,0 +1,80 @@
+"""Boxes, crops and affine maps.
+
+Pixel centres lie at whole numbers, as in OpenCV. A crop is the square of side ``scale * max(w, h)`` about the
+centre of a box; the centre of the box falls on the centre of the crop, ``(size - 1) / 2``, so that mirroring the
+crop and mirroring the image agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+def square_of_box(boxes: ArrayLike, scale: float = 1.25) -> NDArray[np.float32]:
+    """Centre and side of the crop squares of boxes.
+
+    Args:
+        boxes: [..., 4] x1 y1 x2 y2 in image pixels.
+        scale: side of the square over the longer side of the box.
+
+    Returns:
+        [..., 3] float32: centre x, centre y, side (at least 1 pixel).
+    """
+    b = np.asarray(boxes, np.float32)
+    centre = (b[..., :2] + b[..., 2:]) / 2
+    side = np.maximum((b[..., 2:] - b[..., :2]).max(-1), 0) * scale
+    return np.concatenate([centre, np.maximum(side, 1)[..., None]], -1).astype(np.float32)
+
+
+def box_of_points(points: ArrayLike) -> NDArray[np.float32]:
+    """[..., 4] float32 x1 y1 x2 y2: the smallest box around points [..., L, 2]."""
+    p = np.asarray(points, np.float32)
+    return np.concatenate([p.min(-2), p.max(-2)], -1)
+
+
+def crop_matrix(square: Sequence[float] | NDArray[np.float32], size: int, angle: float = 0.0) -> NDArray[np.float64]:
+    """Affine map from image pixels to crop pixels.
+
+    Args:
+        square: centre x, centre y, side in image pixels.
+        size: side of the crop in pixels.
+        angle: rotation of the square in radians, clockwise as seen on the screen (y points down).
+
+    Returns:
+        [2, 3] float64 matrix M with crop = M @ (x, y, 1).
+    """
+    cx, cy, side = (float(v) for v in square)
+    k = size / side
+    c, s = k * np.cos(angle), k * np.sin(angle)
+    linear = np.array([[c, s], [-s, c]])
+    shift = (size - 1) / 2 - linear @ (cx, cy)
+    return np.concatenate([linear, shift[:, None]], 1)
+
+
+def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of affine maps [..., 2, 3]."""
+    inverse = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([inverse, -inverse @ matrix[..., 2:]], -1)
+
+
+def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float32]:
+    """Points [..., L, 2] through affine maps [..., 2, 3], as float32."""
+    p = np.asarray(points, np.float64)
+    out = p @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+    return cast("NDArray[np.float32]", out.astype(np.float32))
+
+
+def transform_covariance(matrix: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.float32]:
+    """Covariances [..., L, 3] (xx, xy, yy) through the linear part A of affine maps [..., 2, 3]: A C A^T, as float32."""
+    v = np.asarray(covariance, np.float64)
+    c = np.stack([v[..., [0, 1]], v[..., [1, 2]]], -2)
+    a = matrix[..., None, :, :2]
+    c = a @ c @ np.swapaxes(a, -1, -2)
+    return np.stack([c[..., 0, 0], c[..., 0, 1], c[..., 1, 1]], -1).astype(np.float32)
