@@ -1,0 +1,34 @@
+"""Checkpoints read without executing pickled code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from keyposs_trt.errors import ModelError
+from keyposs_trt.training.module import LandmarkModule
+
+
+def load_checkpoint(path: str | Path) -> LandmarkModule:
+    """The trained module of a checkpoint, in evaluation mode, with its averaged weights.
+
+    Raises:
+        ModelError: the file is missing, damaged, not a checkpoint of this toolkit, or its weights do not fit its recipe.
+    """
+    path = Path(path)
+    try:
+        data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        recipe, state = data["hyper_parameters"]["recipe"], data["state_dict"]
+    except FileNotFoundError:
+        raise ModelError(f"There is no checkpoint '{path}'; check the path.") from None
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as e:
+        raise ModelError(f"'{path}' is damaged or not a checkpoint of 'keyposs-trt train'; give its last.ckpt.") from e
+    module = LandmarkModule(recipe, pretrained=False)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as e:
+        raise ModelError(f"The weights in '{path}' do not fit its recipe; it was written by another version of keyposs-trt.") from e
+    return module.eval()

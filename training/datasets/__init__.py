@@ -1,0 +1,1 @@
+"""Datasets of labelled faces, as pairs of a network input and its landmarks."""

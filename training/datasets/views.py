@@ -1,0 +1,117 @@
+"""Rendered views as a dataset: random crops for training, plain crops of the portraits themselves for validation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from keyposs_trt.geometry import box_of_points, crop_matrix, square_of_box, transform
+from keyposs_trt.training.datasets.augment import Augmentation, random_crop, random_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class ViewStore:
+    """All views of some files in memory, JPEG-encoded.
+
+    Attributes:
+        originals: [n] indices of the first view of every file, the portrait itself.
+    """
+
+    def __init__(self, files: list[Path]) -> None:
+        encoded, points, originals = [], [], []
+        for file in files:
+            with np.load(file, allow_pickle=False) as archive:
+                data, ends = archive["images"], archive["ends"]
+                originals.append(len(encoded))
+                encoded += np.split(data, ends[:-1])
+                points.append(archive["points"])
+        self._encoded = encoded
+        self.points: NDArray[np.float32] = np.concatenate(points)
+        self.originals = np.array(originals)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """[S, S, 3] uint8 BGR."""
+        return np.asarray(cv2.imdecode(self._encoded[index], cv2.IMREAD_COLOR), np.uint8)
+
+
+class TrainingViews(Dataset):
+    """Random crops without end: sample ``i`` depends on nothing but the seed and i.
+
+    Items are (image [3, S, S] uint8 RGB, points [L, 2] float32 crop pixels).
+    """
+
+    def __init__(
+        self,
+        store: ViewStore,
+        original_share: float,
+        flip_pairs: NDArray[np.int64],
+        size: int,
+        crop_scale: float,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.store, self.original_share = store, original_share
+        self.flip_pairs, self.size, self.crop_scale, self.seed = flip_pairs, size, crop_scale, seed
+        self.augmentation = augmentation or Augmentation()
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        own = rng.random() < self.original_share
+        view = int(rng.choice(self.store.originals)) if own else int(rng.integers(len(self.store)))
+        crop, points = random_crop(
+            self.store.image(view), self.store.points[view], self.flip_pairs, self.size, self.crop_scale, rng, self.augmentation
+        )
+        return to_tensor(random_pixels(crop, rng, self.augmentation)), torch.from_numpy(points)
+
+
+class EpochSampler(Sampler[int]):
+    """Numbers ``epoch * samples + i``, so that every epoch, and a resumed one, draws samples of its own.
+
+    The trainer calls ``set_epoch`` before each epoch.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.epoch = samples, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.samples, (self.epoch + 1) * self.samples))
+
+
+class PlainViews(Dataset):
+    """The portraits themselves, cropped by the box of their points; items as in ``TrainingViews``."""
+
+    def __init__(self, store: ViewStore, size: int, crop_scale: float) -> None:
+        self.store, self.size, self.crop_scale = store, size, crop_scale
+
+    def __len__(self) -> int:
+        return len(self.store.originals)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        view = int(self.store.originals[index])
+        points = self.store.points[view]
+        matrix = crop_matrix(square_of_box(box_of_points(points), self.crop_scale), self.size)
+        crop = cv2.warpAffine(self.store.image(view), matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
+        return to_tensor(np.asarray(crop, np.uint8)), torch.from_numpy(transform(matrix, points))
+
+
+def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    """[3, H, W] uint8 RGB of an image [H, W, 3] BGR."""
+    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
