@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from keyposs_trt import doctor
+from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, describe_jetson, diagnose, to_json
+from keyposs_trt.engine.gpu import Driver, Gpu
+from keyposs_trt.engine.versions import Backend
+from keyposs_trt.errors import BackendError, ModelError
+
+ORIN = Driver("12.6", (Gpu("Orin", (8, 7)),))
+NO_GPU = Driver(None, (), "no NVIDIA driver")
+
+
+@pytest.fixture
+def findings() -> dict[str, Finding]:
+    return {f.part: f for f in diagnose()}
+
+
+def test_every_part_is_named_and_what_is_absent_has_a_remedy(findings):
+    assert set(findings) == {
+        "Python", "Platform", "OpenCV", "ONNX Runtime", "Landmark model", "Face detector", "GStreamer", "CUDA driver", "CUDA compiler",
+        "TensorRT", "TensorRT-RTX", "cuda-python", "ONNX", "PyTorch", "Plugin",
+    }  # fmt: skip
+    for f in findings.values():
+        assert f.state in (OK, MISSING, OPTIONAL)
+        assert f.found
+        assert bool(f.remedy) == (f.state != OK)
+        assert "\n" not in f.found + f.remedy
+
+
+def test_versions_of_this_environment(findings):
+    import cv2
+    import onnxruntime
+
+    assert findings["OpenCV"].found.startswith(cv2.__version__)
+    assert findings["ONNX Runtime"].found.startswith(onnxruntime.__version__)
+    assert "CPU" in findings["ONNX Runtime"].found
+    assert (findings["OpenCV"].state, findings["ONNX Runtime"].state, findings["Face detector"].state) == (OK, OK, OK)
+
+
+def test_torch_is_not_imported():
+    import subprocess
+
+    code = "import sys; from keyposs_trt.doctor import diagnose; diagnose(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_needed_parts_decide():
+    fine = [Finding("a", OK, "1"), Finding("b", OPTIONAL, "none", "get it")]
+    assert cpu_path_works(fine)
+    assert not cpu_path_works([*fine, Finding("c", MISSING, "none", "get it")])
+    found = json.loads(to_json(fine))
+    assert found["cpu_path_works"] is True
+    assert found["parts"][1] == {"part": "b", "state": "optional", "found": "none", "remedy": "get it"}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "remedy"),
+    [("cv2", doctor._opencv, "pip install opencv-python"), ("onnxruntime", doctor._onnxruntime, "pip install onnxruntime")],
+)
+def test_missing_runtime_package(monkeypatch, name, check, remedy):
+    monkeypatch.setitem(sys.modules, name, None)
+    assert (check().state, check().remedy) == (MISSING, remedy)
+
+
+def test_opencv_that_misses_a_library(monkeypatch):
+    real = builtins.__import__
+
+    def fail(name: str, *rest: Any) -> Any:
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    f = doctor._opencv()
+    assert f.state == MISSING
+    assert "opencv-python-headless" in f.remedy
+    assert doctor._gstreamer().state == OPTIONAL
+
+
+@pytest.mark.parametrize(("line", "state"), [("    GStreamer:      YES (1.20.3)", OK), ("    GStreamer:      NO", OPTIONAL)])
+def test_gstreamer(monkeypatch, line, state):
+    fake = ModuleType("cv2")
+    fake.__dict__["getBuildInformation"] = lambda: f"  Video I/O:\n    FFMPEG:   YES\n{line}\n"
+    monkeypatch.setitem(sys.modules, "cv2", fake)
+    assert doctor._gstreamer().state == state
+
+
+def test_onnxruntime_without_the_cpu(monkeypatch):
+    fake = ModuleType("onnxruntime")
+    fake.__dict__.update(__version__="1.0", get_available_providers=lambda: ["QNNExecutionProvider"])
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    assert doctor._onnxruntime().state == MISSING
+
+
+def test_missing_model(monkeypatch):
+    def fail(name: object) -> None:
+        raise ModelError("There is no model 'face68-32'.")
+
+    monkeypatch.setattr("keyposs_trt.models.resolve", fail)
+    f = doctor._model()
+    assert (f.state, f.found) == (MISSING, "There is no model 'face68-32'.")
+    assert "reinstall" in f.remedy
+
+
+def test_gpu():
+    assert doctor._gpu(ORIN).found == "CUDA 12.6, Orin (compute capability 8.7)"
+    assert (doctor._gpu(NO_GPU).state, doctor._gpu(NO_GPU).found) == (OPTIONAL, "no NVIDIA driver")
+
+
+def test_tensorrt():
+    trt = ModuleType("tensorrt")
+    trt.__dict__["__version__"] = "10.3.0"
+    assert doctor._tensorrt("tensorrt", Backend("tensorrt", trt), ORIN) == Finding("TensorRT", OK, "10.3.0")
+    assert "cannot build here" in doctor._tensorrt("tensorrt", Backend("tensorrt", trt), NO_GPU).found
+    assert "builds engines here" in doctor._tensorrt("tensorrt-rtx", Backend("tensorrt-rtx", trt), NO_GPU).found
+    missing = doctor._tensorrt("tensorrt-rtx", BackendError("TensorRT-RTX is not installed: pip install x."), NO_GPU)
+    assert (missing.state, missing.found) == (OPTIONAL, "TensorRT-RTX is not installed")
+    assert "keyposs-trt[rtx]" in missing.remedy
+
+
+RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n"
+DPKG = """\
+Package: nvidia-jetson
+Status: install ok installed
+Version: 1.0
+
+Package: nvidia-jetpack
+Status: install ok installed
+Maintainer: NVIDIA
+Depends: a,
+ b
+Version: 6.2+b77
+
+Package: zlib
+Version: 9
+"""
+
+
+def test_jetson():
+    assert describe_jetson("", DPKG) == ""
+    assert describe_jetson(RELEASE, DPKG) == "Jetson Linux 36.4.3, JetPack 6.2"
+    assert describe_jetson(RELEASE, "Package: nvidia-jetpack\nStatus: x\n\nPackage: zlib\nVersion: 9\n").endswith("not installed")
+    assert describe_jetson("# strange", "").startswith("Jetson Linux, ")
+
+
+def test_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "PLUGIN_FOLDER", tmp_path)
+    monkeypatch.delenv(doctor.PLUGIN_VARIABLE, raising=False)
+    none = doctor._plugin()
+    assert none.state == OPTIONAL
+    assert str(tmp_path) in none.found
+    assert "KEYPOSS_PLUGIN (not set)" in none.found
+
+    (tmp_path / "broken.so").write_bytes(b"no library")
+    assert "does not load" in doctor._plugin().found
+
+    monkeypatch.setenv(doctor.PLUGIN_VARIABLE, "/nowhere/plugin.so")
+    assert "/nowhere/plugin.so" in doctor._plugin().found
+
+
+def test_cuda_version(tmp_path):
+    file = tmp_path / "version.json"
+    assert doctor._cuda_version(file) == ""
+    file.write_text('{"cuda": {"version": "13.0.2"}}')
+    assert doctor._cuda_version(file) == "CUDA 13.0.2, "
+    file.write_text("[]")
+    assert doctor._cuda_version(file) == ""
