@@ -1,0 +1,74 @@
+"""NME of a landmarker on labelled faces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keyposs_trt.errors import DataError
+from keyposs_trt.metrics import auc, failure_rate, nme, normaliser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from keyposs_trt.evaluation.faces import LabelledFace
+    from keyposs_trt.landmarker import Landmarker
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured; errors are shares of the scheme's norm, multiply by 100 for %.
+
+    Attributes:
+        nme: mean over faces.
+        faces: [F] NME of every face.
+        parts: NME of every part of the face.
+        failure_rate, auc: at 0.1.
+    """
+
+    nme: float
+    faces: NDArray[np.float64]
+    parts: dict[str, float]
+    failure_rate: float
+    auc: float
+
+
+def predict(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bool = False) -> NDArray[np.float32]:
+    """[F, L, 2] landmarks of labelled faces, each cropped by its own box; with ``flip_test``, averaged with the mirror image's."""
+    import cv2
+
+    out = []
+    for face in faces:
+        image = cv2.imread(str(face.image))
+        if image is None:
+            raise DataError(f"Cannot read the image '{face.image}'; copy it again or drop its label.")
+        points = landmarker(np.asarray(image, np.uint8), face.box[None])[0].points
+        if flip_test:
+            right = image.shape[1] - 1
+            box = np.array([right - face.box[2], face.box[1], right - face.box[0], face.box[3]], np.float32)
+            mirrored = landmarker(np.ascontiguousarray(image[:, ::-1]), box[None])[0].points[landmarker.scheme.flip]
+            points = (points + np.array([right, 0]) + mirrored * np.array([-1, 1])) / 2
+        out.append(points)
+    return np.stack(out).astype(np.float32)
+
+
+def evaluate(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bool = False) -> Report:
+    """Measures a landmarker on faces labelled in its own scheme, cropped by their label boxes.
+
+    Raises:
+        DataError: there are no faces, or an image cannot be read.
+    """
+    if not faces:
+        raise DataError("There are no faces to measure on; check the annotation files.")
+    truth = np.stack([f.points for f in faces])
+    found = predict(landmarker, faces, flip_test)
+    norm = normaliser(landmarker.scheme, truth)
+    errors = nme(found, truth, norm)
+    parts = {
+        name: float(nme(found[:, list(index)], truth[:, list(index)], norm).mean()) for name, index in landmarker.scheme.parts.items()
+    }
+    return Report(float(errors.mean()), errors, parts, failure_rate(errors), auc(errors))
