@@ -24,7 +24,7 @@ _HOMES = {
     "build_engine": "keyposs_trt.engine",
     "load_scheme": "keyposs_trt.schemes",
 }
-__all__ = ["KeypossError", "Landmarker", "Landmarks", "__version__", "build_engine", "load_scheme"]  # noqa: F822 (lazy names)
+__all__ = ["KeypossError", "Landmarker", "Landmarks", "__version__", "build_engine", "load_scheme"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ Training, evaluation, calibration and the runtime all crop with this function, s
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -61,19 +62,22 @@ def _shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: 
     """
     import cv2
 
-    factor = max(1, round(square[2] / size / _BILINEAR_SCALE))
-    height, width = image.shape[:2]
-    reach = square[2] / 2 + 2 * factor
-    low = np.clip(np.floor(square[:2] - reach), 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(square[:2] + reach) + 1, 0, (width, height)).astype(int)
-    region = image[low[1] : high[1], low[0] : high[0]]
-    columns, rows = (max(1, n // factor) for n in (region.shape[1], region.shape[0]))
+    x, y, side = square.tolist()
+    factor = max(1, round(side / size / _BILINEAR_SCALE))
+    reach = side / 2 + 2 * factor
+    left, right = _range(x, reach, image.shape[1])
+    top, bottom = _range(y, reach, image.shape[0])
+    columns, rows = max(1, (right - left) // factor), max(1, (bottom - top) // factor)
     # Whole blocks are several times faster than fractions of pixels; the part of a block left over lies on the rim.
-    region = region[: rows * factor, : columns * factor]
-    scale = np.array([region.shape[1] / columns, region.shape[0] / rows])
-    to_image = np.zeros((2, 3))
-    to_image[[0, 1], [0, 1]] = scale
-    to_image[:, 2] = low + (scale - 1) / 2
+    region = image[top:bottom, left:right][: rows * factor, : columns * factor]
+    across, down = region.shape[1] / columns, region.shape[0] / rows
+    to_image = np.array([[across, 0, left + (across - 1) / 2], [0, down, top + (down - 1) / 2]])
     if region.size and factor > 1:
         region = cast("NDArray[np.uint8]", cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA))
     return region, to_image
+
+
+def _range(centre: float, reach: float, length: int) -> tuple[int, int]:
+    """First pixel and the one after the last within ``reach`` of ``centre``, inside an image of that length."""
+    first = min(max(math.floor(centre - reach), 0), length)
+    return first, min(max(math.ceil(centre + reach) + 1, first), length)

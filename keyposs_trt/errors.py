@@ -1,13 +1,13 @@
 """Every error the toolkit raises on purpose. One clear sentence, with the remedy in it.
 
-    KeypossError                exit code 1
-    ├── UsageError              exit code 2: an argument that makes no sense
-    ├── InputError              an image, video, folder or camera that cannot be read
-    ├── OutputError             a result that cannot be written
-    ├── ModelError              a model, engine, checkpoint or manifest that is corrupt, foreign or of another version
-    ├── BackendError            a runtime that is missing or cannot run here
-    ├── BuildError              an engine that could not be built as asked
-    └── DataError               training or calibration data that is missing or wrong
+KeypossError                exit code 1
+├── UsageError              exit code 2: an argument that makes no sense
+├── InputError              an image, video, folder or camera that cannot be read
+├── OutputError             a result that cannot be written
+├── ModelError              a model, engine, checkpoint or manifest that is corrupt, foreign or of another version
+├── BackendError            a runtime that is missing or cannot run here
+├── BuildError              an engine that could not be built as asked
+└── DataError               training or calibration data that is missing or wrong
 """
 
 

@@ -61,7 +61,7 @@ def crop_matrix(square: Sequence[float] | NDArray[np.float32], size: int, angle:
 def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of affine maps [..., 2, 3]."""
     inverse = np.linalg.inv(matrix[..., :2])
-    return np.concatenate([inverse, -inverse @ matrix[..., 2:]], -1)
+    return cast("NDArray[np.float64]", np.concatenate([inverse, -inverse @ matrix[..., 2:]], -1))
 
 
 def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float32]:
@@ -73,8 +73,9 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 
 def transform_covariance(matrix: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.float32]:
     """Covariances [..., L, 3] (xx, xy, yy) through the linear part A of affine maps [..., 2, 3]: A C A^T, as float32."""
-    v = np.asarray(covariance, np.float64)
-    c = np.stack([v[..., [0, 1]], v[..., [1, 2]]], -2)
-    a = matrix[..., None, :, :2]
-    c = a @ c @ np.swapaxes(a, -1, -2)
-    return np.stack([c[..., 0, 0], c[..., 0, 1], c[..., 1, 1]], -1).astype(np.float32)
+    (a, b), (c, d) = np.moveaxis(matrix[..., :2], (-2, -1), (0, 1))
+    # Linear in (xx, xy, yy): one product instead of two for every point.
+    columns = [[a * a, a * c, c * c], [2 * a * b, a * d + b * c, 2 * c * d], [b * b, b * d, d * d]]
+    product = np.moveaxis(np.array(columns), (0, 1), (-2, -1))
+    out = np.asarray(covariance, np.float64) @ product
+    return cast("NDArray[np.float32]", out.astype(np.float32))

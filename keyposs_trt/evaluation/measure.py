@@ -68,7 +68,5 @@ def evaluate(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: b
     found = predict(landmarker, faces, flip_test)
     norm = normaliser(landmarker.scheme, truth)
     errors = nme(found, truth, norm)
-    parts = {
-        name: float(nme(found[:, list(index)], truth[:, list(index)], norm).mean()) for name, index in landmarker.scheme.parts.items()
-    }
+    parts = {name: float(nme(found[:, list(index)], truth[:, list(index)], norm).mean()) for name, index in landmarker.scheme.parts.items()}
     return Report(float(errors.mean()), errors, parts, failure_rate(errors), auc(errors))

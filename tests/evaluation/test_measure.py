@@ -25,7 +25,7 @@ class Fake:
         points = self.points
         if image[0, 0, 0] == 0:  # the marked corner is not on the left: mirrored
             points = points[SCHEME.flip] * [-1, 1] + [self.width - 1, 0]
-        points = (points + [self.shift, 0]).astype(np.float32)
+        points = ([*points, self.shift, 0]).astype(np.float32)
         return [Landmarks(points, np.ones(68, np.float32), np.zeros((68, 3), np.float32), boxes[0], 1.0, "300w")]
 
 

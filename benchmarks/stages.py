@@ -1,0 +1,197 @@
+"""Milliseconds a face, stage by stage, at batch 1: detect, crop, network, decode, map back, draw.
+
+    python benchmarks/stages.py [--model NAME|FILE] [--image FILE] [--threads 2] [--repeat 200] [--json FILE|-]
+
+Each repetition runs the stages one after the other, as the product does, and times each; then the same work is timed end to end through
+the public API. Figures are medians, p90 in brackets, divided by the number of faces found.
+
+The decoder is part of the model's graph. To time it by itself, the graph is cut at its heatmaps (needs the onnx package) and
+both halves run as models of their own; ``whole graph`` is the uncut one, for comparison. Without onnx, network and decoder are
+timed together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from keyposs_trt import Landmarker, __version__
+from keyposs_trt.crop import crop_faces
+from keyposs_trt.drawing import draw_landmarks
+from keyposs_trt.engine.runner import decode_heatmaps
+from keyposs_trt.engine.session import open_session
+from keyposs_trt.errors import KeypossError
+from keyposs_trt.files import atomic_path
+from keyposs_trt.geometry import invert, square_of_box, transform, transform_covariance
+from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS
+from keyposs_trt.models import DEFAULT, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+IMAGE = Path(__file__).resolve().parent.parent / "examples" / "astronaut.jpg"
+WARM_UP = 10
+SMALL_STAGES = ("crop", "decode", "map back", "draw")  # all but detector and network: together below 1 ms a face
+Stages = dict[str, "list[float]"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=DEFAULT, help="shipped model or ONNX file (default: %(default)s)")
+    parser.add_argument("--image", type=Path, default=IMAGE, help="image with one face or more (default: the sample photograph)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--repeat", type=int, default=200, help="repetitions (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON to FILE, or to standard output with '-'")
+    args = parser.parse_args()
+    cv2.setNumThreads(args.threads)
+    image = cv2.imread(str(args.image))
+    if image is None:
+        parser.error(f"cannot read '{args.image}'")
+    try:
+        result = measure(args.model, image, args.threads, args.repeat)
+    except KeypossError as e:
+        parser.exit(e.exit_code, f"error: {e}\n")
+    result["image"] = args.image.name
+    if args.json:
+        text = json.dumps(result, indent=2) + "\n"
+        if args.json == "-":
+            sys.stdout.write(text)
+        else:
+            with atomic_path(args.json) as path:
+                path.write_text(text, encoding="utf-8")
+    if args.json != "-":
+        show(result)
+    return 0
+
+
+def measure(model: str, image: NDArray[np.uint8], threads: int, repeat: int) -> dict[str, Any]:
+    """All figures, in milliseconds a face."""
+    path = resolve(model)
+    with tempfile.TemporaryDirectory() as folder, Landmarker.load(path, "onnxruntime", threads=threads) as landmarker:
+        faces = landmarker(image)
+        if not faces:
+            raise KeypossError("The detector finds no face in this image; give another with --image.")
+        network, decode = halves(path, landmarker, Path(folder), threads)
+        stages: Stages = {}
+        end_to_end, whole = [], []
+        crops, _ = crop_faces(
+            image, square_of_box(np.stack([f.box for f in faces]), landmarker.spec.crop_scale), landmarker.spec.input_size
+        )
+        for i in range(-WARM_UP, repeat):
+            once = one_pass(image, landmarker, network, decode)
+            once["whole graph"] = clock(lambda: landmarker.runner(crops))[0]
+            once["end to end"] = clock(lambda: draw_landmarks(image, landmarker(image)))[0]
+            if i >= 0:
+                for name, seconds in once.items():
+                    stages.setdefault(name, []).append(1e3 * seconds / len(faces))
+        whole, end_to_end = stages.pop("whole graph"), stages.pop("end to end")
+    return {
+        "version": __version__,
+        "model": model,
+        "size": f"{image.shape[1]}x{image.shape[0]}",
+        "faces": len(faces),
+        "threads": threads,
+        "repeat": repeat,
+        "unit": "ms a face",
+        "stages": {name: summary(times) for name, times in stages.items()},
+        "all but detector and network": sum(float(np.median(stages[s])) for s in SMALL_STAGES if s in stages),
+        "whole graph": summary(whole),
+        "end to end": summary(end_to_end),
+    }
+
+
+def halves(
+    path: Path, landmarker: Landmarker, folder: Path, threads: int
+) -> tuple[Callable[[NDArray[np.uint8]], Any], Callable[[Any], list[NDArray[np.float32]]] | None]:
+    """The network (crops to heatmaps) and the decoder (heatmaps to landmarks, scores, covariance)."""
+    spec = landmarker.spec
+    if spec.decoder == "none":
+        session = open_session(path, threads=threads)
+
+        def decode(maps: Any) -> list[NDArray[np.float32]]:
+            out = decode_heatmaps(maps, spec)
+            return [out.landmarks, out.scores, out.covariance]
+
+        return (lambda crops: session.run([HEATMAPS], {INPUT: crops})[0]), decode
+    if find_spec("onnx") is None:
+        session = open_session(path, threads=threads)
+        return (lambda crops: session.run(list(OUTPUTS), {INPUT: crops})), None
+    cut_at_heatmaps(path, folder)
+    head, tail = (open_session(folder / name, threads=threads) for name in ("head.onnx", "tail.onnx"))
+    return (
+        lambda crops: head.run([HEATMAPS], {INPUT: crops})[0],
+        lambda maps: tail.run(list(OUTPUTS), {HEATMAPS: maps}),  # pyright: ignore[reportReturnType]
+    )
+
+
+def cut_at_heatmaps(path: Path, folder: Path) -> None:
+    """Writes ``head.onnx`` and ``tail.onnx``: the graph before and after its tensor ``heatmaps``."""
+    import onnx
+    from onnx.utils import Extractor
+
+    model = onnx.load(str(path))
+    known = {v.name: v for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    if HEATMAPS not in {v.name for v in model.graph.value_info}:
+        model.graph.value_info.append(known[HEATMAPS])
+    extractor = Extractor(model)
+    onnx.save(extractor.extract_model([INPUT], [HEATMAPS]), str(folder / "head.onnx"))
+    onnx.save(extractor.extract_model([HEATMAPS], list(OUTPUTS)), str(folder / "tail.onnx"))
+
+
+def one_pass(
+    image: NDArray[np.uint8], landmarker: Landmarker, network: Callable[..., Any], decode: Callable[..., Any] | None
+) -> dict[str, float]:
+    """Seconds of each stage of one picture, in the order of the product."""
+    spec, seconds = landmarker.spec, {}
+    assert landmarker.detector is not None
+    seconds["detect"], found = clock(lambda: landmarker.detector(image))  # pyright: ignore[reportOptionalCall]
+    seconds["crop"], (crops, matrices) = clock(lambda: crop_faces(image, square_of_box(found.boxes, spec.crop_scale), spec.input_size))
+    name = "network" if decode else "network and decode"
+    seconds[name], outputs = clock(lambda: network(crops))
+    if decode:
+        maps = outputs
+        seconds["decode"], outputs = clock(lambda: decode(maps))
+    points, scores, covariance = outputs
+
+    def map_back() -> Any:
+        back = invert(matrices)
+        return transform(back, points), transform_covariance(back, covariance)
+
+    seconds["map back"], (mapped, spread) = clock(map_back)
+    faces = [landmarker._result((p, s, c), b, 1.0) for p, s, c, b in zip(mapped, scores, spread, found.boxes, strict=True)]
+    seconds["draw"], _ = clock(lambda: draw_landmarks(image, faces))
+    return seconds
+
+
+def clock(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds a call takes, and its result."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    return {"p50": float(np.median(times)), "p90": float(np.percentile(times, 90))}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['model']} on {result['image']} ({result['size']}, faces: {result['faces']}), threads: {result['threads']}; ms a face")
+    rows = {**result["stages"], "whole graph": result["whole graph"], "end to end": result["end to end"]}
+    for name, times in rows.items():
+        print(f"  {name:20s} {times['p50']:7.3f}   ({times['p90']:.3f})")
+    print(f"all but detector and network: {result['all but detector and network']:.3f} ms a face")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The models shipped with the package, by short name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyposs_trt.errors import ModelError
+
+if TYPE_CHECKING:
+    import os
+
+DEFAULT = "face68-32"
+
+_FOLDER = Path(__file__).parent
+
+
+def model_names() -> list[str]:
+    """Short names of the shipped models, sorted; each has a model card, ``NAME.md``, beside it."""
+    return sorted(path.stem for path in _FOLDER.glob("*.onnx"))
+
+
+def resolve(name_or_path: str | os.PathLike[str] | None = None) -> Path:
+    """The file of a model.
+
+    Args:
+        name_or_path: short name of a shipped model, path of any model file, or None for ``DEFAULT``.
+            A shipped name goes before a file of that name; write ``./name`` for the file.
+
+    Raises:
+        ModelError: there is no such model or file.
+    """
+    given = DEFAULT if name_or_path is None else name_or_path
+    if isinstance(given, str) and given in model_names():
+        return _FOLDER / f"{given}.onnx"
+    path = Path(given)
+    if path.is_file():
+        return path
+    shipped = ", ".join(model_names()) or "none in this installation"
+    if path.is_dir():
+        raise ModelError(f"'{given}' is a folder, not a model; give a .onnx or .plan file, or a shipped model ({shipped}).")
+    raise ModelError(f"There is no model '{given}'; give the path of a .onnx or .plan file, or a shipped model ({shipped}).")
