@@ -61,7 +61,7 @@ def to_onnx(module: LandmarkModule, decoder: str = "wls") -> onnx.ModelProto:
     torch.onnx.export(
         _HeatmapModel(module).eval(),
         (torch.zeros(1, 3, size, size),),
-        buffer,
+        buffer,  # pyright: ignore[reportArgumentType] (the TorchScript exporter takes a file object)
         input_names=["normalised"],
         output_names=[HEATMAPS],
         dynamic_axes={"normalised": {0: "N"}, HEATMAPS: {0: "N"}},

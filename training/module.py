@@ -32,6 +32,8 @@ class LandmarkModule(pl.LightningModule):
         self.save_hyperparameters("recipe")
         self.recipe: Recipe = recipe_from_dict(recipe)
         self.network = build_network(self.recipe, len(load_scheme(self.recipe.scheme)), pretrained)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255, persistent=False)
         self._nme: list[float] = []

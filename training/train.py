@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from keyposs_trt.errors import DataError
@@ -67,7 +68,7 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
         accelerator="auto",
         devices=1,
         default_root_dir=out,
-        logger=_logger(out),
+        logger=CSVLogger(out, name="", version=""),
         callbacks=[
             EMAWeightAveraging(decay=recipe.training.ema),
             ModelCheckpoint(dirpath=out, filename="last", save_top_k=1, enable_version_counter=False),
@@ -107,9 +108,3 @@ def _loaders(recipe: Recipe, files: Sequence[Path]) -> tuple[DataLoader, DataLoa
         DataLoader(train, t.batch, sampler=EpochSampler(t.samples), num_workers=t.workers),
         DataLoader(plain, 32),
     )
-
-
-def _logger(out: Path) -> pl.loggers.Logger:
-    from lightning.pytorch.loggers import CSVLogger
-
-    return CSVLogger(out, name="", version="")

@@ -35,7 +35,7 @@ def test_points_move_with_the_image(seed):
 def test_mirroring_swaps_the_pairs():
     scheme = load_scheme("300w")
     points = np.random.default_rng(1).uniform(50, 140, (68, 2)).astype(np.float32)
-    still = dict(shift=0, scale=1.0, angle=0)
+    still = {"shift": 0, "scale": 1.0, "angle": 0}
     image = np.zeros((192, 192, 3), np.uint8)
     rng = np.random.default_rng
     plain = random_crop(image, points, scheme.flip, 128, 1.25, rng(0), Augmentation(flip=0, **still))[1]

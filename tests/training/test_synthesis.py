@@ -77,7 +77,8 @@ def test_far_jaw_lies_on_the_silhouette_of_a_turned_head(mesh):
         vertex = fit.project(shape)[mesh.landmarks, :2]
         assert ((points[far] - vertex[far])[:, 0] * np.sign(yaw)).max() > 0.5  # they moved outwards
     frontal = landmarks_68(mesh, FaceFit(*zero, 10.0, FRONTAL, np.zeros(2)), shape, np.zeros((68, 3)))
-    assert (frontal[0, 0] < frontal[16, 0]) and (frontal[8, 1] > frontal[27, 1])
+    assert frontal[0, 0] < frontal[16, 0]
+    assert frontal[8, 1] > frontal[27, 1]
 
 
 def test_rasteriser_keeps_the_nearer_triangle():
@@ -85,7 +86,9 @@ def test_rasteriser_keeps_the_nearer_triangle():
     attributes = np.array([[0], [0], [0], [1], [1], [1]], np.float32)
     buffer, depth = np.full((8, 8, 1), -1, np.float32), np.full((8, 8), np.inf)
     rasterise(points, np.array([[0, 1, 2], [3, 4, 5]]), attributes, buffer, depth)
-    assert buffer[1, 1, 0] == 1 and buffer[6, 1, 0] == 0 and buffer[7, 7, 0] == -1
+    assert buffer[1, 1, 0] == 1
+    assert buffer[6, 1, 0] == 0
+    assert buffer[7, 7, 0] == -1
 
 
 def test_first_view_is_the_portrait_and_labels_stay_near_the_teacher(mesh, portrait):
@@ -96,7 +99,8 @@ def test_first_view_is_the_portrait_and_labels_stay_near_the_teacher(mesh, portr
     teacher = (portrait.points - portrait.points[36]) * k + points[36]
     assert np.abs(points[36:] - teacher[36:]).max() < 1e-6 * 192  # eyes and mouth are the teacher's own
     assert np.linalg.norm(points - teacher, axis=1).mean() / eyes < 0.04
-    assert view.shape == (192, 192, 3) and view.std() > 10
+    assert view.shape == (192, 192, 3)
+    assert view.std() > 10
 
 
 def test_views_hold_their_points_and_repeat(mesh, portrait, shared_data):
@@ -105,8 +109,10 @@ def test_views_hold_their_points_and_repeat(mesh, portrait, shared_data):
     images, points = make_views(image, portrait.points, mesh, o, np.random.default_rng(3))
     again, points_again = make_views(image, portrait.points, mesh, o, np.random.default_rng(3))
     assert points.shape == (6, 68, 2)
-    assert (points > 0).all() and (points < 96).all()
-    assert all((a == b).all() for a, b in zip(images, again, strict=True)) and (points == points_again).all()
+    assert (points > 0).all()
+    assert (points < 96).all()
+    assert all((a == b).all() for a, b in zip(images, again, strict=True))
+    assert (points == points_again).all()
 
 
 def test_a_turned_head_is_not_turned_to_its_unseen_side():
@@ -122,7 +128,8 @@ def test_rendering_resumes_and_guards_its_options(portraits, shared_data, tmp_pa
     kept = files[0].stat().st_mtime_ns
     files[1].unlink()
     render_dataset(options(portraits, shared_data), out, workers=1)
-    assert files[1].exists() and files[0].stat().st_mtime_ns == kept
+    assert files[1].exists()
+    assert files[0].stat().st_mtime_ns == kept
     with pytest.raises(DataError, match="other options"):
         render_dataset(options(portraits, shared_data, views=4), out)
 
@@ -142,5 +149,7 @@ def test_what_is_missing_is_named(portraits, shared_data, tmp_path):
 def test_held_out_portraits_are_never_found(shared_data):
     names = [p.path.stem for p in find_portraits(shared_data / "headshots", ("7",))]
     held = [p.path.stem for p in find_portraits(shared_data / "headshots", ("7",), held=True)]
-    assert len(names) == 479 and not any(n.endswith("7") for n in names)
-    assert len(held) == 53 and all(n.endswith("7") for n in held)
+    assert len(names) == 479
+    assert not any(n.endswith("7") for n in names)
+    assert len(held) == 53
+    assert all(n.endswith("7") for n in held)

@@ -88,8 +88,11 @@ def test_every_epoch_draws_other_samples_and_repeats_them(recipe_file, checkpoin
     store = ViewStore(sorted((recipe_file.parent / "views").glob("*.npz")))
     data = TrainingViews(store, 0.5, np.arange(68), 64, 1.25, seed=0)
     (image, points), (image_2, points_2) = data[5], data[5]
-    assert image.shape == (3, 64, 64) and image.dtype == torch.uint8 and points.shape == (68, 2)
-    assert torch.equal(image, image_2) and torch.equal(points, points_2)
+    assert image.shape == (3, 64, 64)
+    assert image.dtype == torch.uint8
+    assert points.shape == (68, 2)
+    assert torch.equal(image, image_2)
+    assert torch.equal(points, points_2)
     assert not torch.equal(image, data[6][0])
 
 
@@ -101,7 +104,8 @@ def test_export_and_run(checkpoint, tmp_path, capsys):
     assert (spec.name, spec.points, spec.input_size, spec.heatmap_size, spec.training_data) == ("tiny", 68, 64, 16, "three faces")
     with Landmarker.load(out, detector=None) as landmarker:
         (face,) = landmarker(np.full((80, 80, 3), 128, np.uint8), np.array([[10, 10, 70, 70]], np.float32))
-    assert face.points.shape == (68, 2) and np.isfinite(face.points).all()
+    assert face.points.shape == (68, 2)
+    assert np.isfinite(face.points).all()
     maps_only = tmp_path / "maps.onnx"
     assert main(["export", str(checkpoint), "-o", str(maps_only), "--decoder", "none", "--weights", "fp32"]) == 0
     assert read_spec(maps_only).decoder == "none"

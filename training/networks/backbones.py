@@ -40,7 +40,7 @@ def load_backbone(name: str, weights: str | None, heatmap_stride: int, deepest: 
         raise UsageError(f"'{name}' has features at strides {strides}, none at {heatmap_stride}; choose another heatmap size.")
     try:
         model: Any = timm.create_model(name, pretrained=weights == "imagenet", features_only=True, out_indices=wanted)
-    except Exception as e:  # noqa: BLE001 (the hub client raises errors of many packages)
+    except Exception as e:
         raise DataError(f"The ImageNet weights of '{name}' cannot be downloaded ({e}); give a file with --set network.weights=FILE.") from e
     if weights not in (None, "imagenet"):
         _load_file(model, name, Path(str(weights)))

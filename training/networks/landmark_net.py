@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import nn
 
 from keyposs_trt.training.networks.backbones import load_backbone

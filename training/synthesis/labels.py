@@ -3,7 +3,7 @@
 The teacher's face mesh gives points of its own, of which ``TEACHER_68`` are nearest to the 68-point scheme; the
 landmark vertices of the morphable mesh fitted to them give a second estimate. Around the eyes and the mouth the teacher
 sees the edges themselves and is taken alone. On the jaw, the brows and the nose neither follows the scheme exactly and their
-errors differ, so the mean of both is taken. The jaw points of the scheme lie on the *visible* contour: on a turned head
+errors differ, so a mean of both is taken. The jaw points of the scheme lie on the *visible* contour: on a turned head
 the far ones slide along the skin to the silhouette.
 """
 
@@ -27,14 +27,13 @@ TEACHER_68 = np.array(
      61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
 )  # fmt: skip
 JAW = slice(0, 17)
-TEACHER_SHARE = np.concatenate([np.full(36, 0.5), np.ones(32)])  # jaw, brows, nose: half; eyes, mouth: all
+# Jaw two thirds, as the teacher sees the contour that the mesh only infers; brows and nose half; eyes and mouth all.
+TEACHER_SHARE = np.concatenate([np.full(17, 0.65), np.full(19, 0.5), np.ones(32)])
 FIT_WEIGHTS = np.concatenate([np.full(17, 0.3), np.ones(51)])  # the teacher's jaw line is its least certain part
 SLIDE_FROM, SLIDE_TO = np.deg2rad(10), np.deg2rad(30)  # yaw between which the far jaw goes over to the silhouette
 
 
-def teacher_offset(
-    mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64], points: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def teacher_offset(mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """[68, 3] mesh units: how the label of a face differs from the mesh's landmark vertices.
 
     Args:

@@ -69,7 +69,7 @@ def load_mesh(path: Path) -> FaceMesh:
         DataError: the file is missing, not such an archive, or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             data = {k: archive[k] for k in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as e:
         raise DataError(f"Cannot read the face mesh '{path}': {e}; give the npz file of a morphable mesh.") from e

@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(cache=True, fastmath=True)
-def rasterise(points, triangles, attributes, buffer, depth):  # noqa: ANN001, ANN201 (compiled)
+def rasterise(points, triangles, attributes, buffer, depth):
     """Draws triangles into ``buffer`` where they are nearer than ``depth``.
 
     Args:

@@ -58,9 +58,7 @@ class PortraitRenderer:
         x, y = np.meshgrid(grid + np.float32(corner[0]), grid + np.float32(corner[1]))
         return _sample(self.image, x, y), (points - corner) * k
 
-    def view(
-        self, yaw: float, pitch: float, expression: NDArray[np.float64], size: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def view(self, yaw: float, pitch: float, expression: NDArray[np.float64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The face turned by yaw and pitch (radians, from its own pose) with expression coefficients [E].
 
         Returns:
@@ -118,7 +116,7 @@ def _background(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Anchors of the background's warp: the face's outline, a ring around it, a far grid that stays."""
     h, w = shape[:2]
-    outline = cv2.convexHull(src.astype(np.float32), returnPoints=False).ravel()[::3]
+    outline = np.asarray(cv2.convexHull(src.astype(np.float32), returnPoints=False), np.int64).ravel()[::3]
     centre = src.mean(0)
     ring = centre + (src[outline] - centre) * RING
     xs, ys = np.meshgrid(np.linspace(-0.3 * w, 1.3 * w, 7), np.linspace(-0.3 * h, 1.3 * h, 7))

@@ -1,0 +1,34 @@
+"""keyposs-trt train: trains a recipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyposs_trt.errors import BackendError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "train a model from a recipe"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, help="a YAML file, such as training/recipes/face68-32.yaml")
+    parser.add_argument("-o", "--out", type=Path, help="folder for checkpoints and logs (default: runs/NAME)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key: --set training.epochs=3")
+    parser.add_argument("--no-resume", action="store_true", help="start over even if the folder holds a run that was cut off")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from keyposs_trt.training.recipe import load_recipe
+        from keyposs_trt.training.train import run_training
+
+        recipe = load_recipe(args.recipe, args.set)
+    except ModuleNotFoundError as e:
+        raise BackendError(f"Training needs the package '{e.name}'; run: pip install 'keyposs-trt[train]'") from e
+    checkpoint = run_training(recipe, args.out or Path("runs") / recipe.name, resume=not args.no_resume)
+    sys.stdout.write(f"{checkpoint}\nNext: keyposs-trt export {checkpoint}\n")
+    return 0
