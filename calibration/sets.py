@@ -12,7 +12,7 @@ import numpy as np
 from keyposs_trt.crop import crop_faces
 from keyposs_trt.errors import DataError, InputError, UsageError
 from keyposs_trt.geometry import square_of_box
-from keyposs_trt.video.images import IMAGE_SUFFIXES, read_image
+from keyposs_trt.images import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:
     import os

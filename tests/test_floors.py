@@ -28,8 +28,10 @@ FLOORS = {
     "crop": 1,
     "landmarks": 1,
     "metrics": 1,
+    "images": 1,
     "errors": 0,
     "files": 0,
+    "quiet": 0,
 }
 # Neighbours on one floor: the first may import the second.
 ALLOWED = {
@@ -37,7 +39,6 @@ ALLOWED = {
     ("engine", "graph"),
     ("crop", "geometry"),
     ("files", "errors"),
-    ("calibration", "video"),  # for video.images, which reads every picture
 }
 MODULES = sorted(
     path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keyposs_trt.errors import DataError
+from keyposs_trt.images import read_image
 from keyposs_trt.metrics import auc, failure_rate, nme, normaliser
 
 if TYPE_CHECKING:
@@ -39,14 +40,10 @@ class Report:
 
 def predict(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bool = False) -> NDArray[np.float32]:
     """[F, L, 2] landmarks of labelled faces, each cropped by its own box; with ``flip_test``, averaged with the mirror image's."""
-    import cv2
-
     out = []
     for face in faces:
-        image = cv2.imread(str(face.image))
-        if image is None:
-            raise DataError(f"Cannot read the image '{face.image}'; copy it again or drop its label.")
-        points = landmarker(np.asarray(image, np.uint8), face.box[None])[0].points
+        image = read_image(face.image)
+        points = landmarker(image, face.box[None])[0].points
         if flip_test:
             right = image.shape[1] - 1
             box = np.array([right - face.box[2], face.box[1], right - face.box[0], face.box[3]], np.float32)
@@ -60,7 +57,8 @@ def evaluate(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: b
     """Measures a landmarker on faces labelled in its own scheme, cropped by their label boxes.
 
     Raises:
-        DataError: there are no faces, or an image cannot be read.
+        DataError: there are no faces.
+        InputError: an image cannot be read.
     """
     if not faces:
         raise DataError("There are no faces to measure on; check the annotation files.")

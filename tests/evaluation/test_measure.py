@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keyposs_trt.errors import DataError
+from keyposs_trt.errors import DataError, InputError
 from keyposs_trt.evaluation.faces import LabelledFace
 from keyposs_trt.evaluation.measure import evaluate
 from keyposs_trt.landmarks import Landmarks
@@ -25,7 +25,7 @@ class Fake:
         points = self.points
         if image[0, 0, 0] == 0:  # the marked corner is not on the left: mirrored
             points = points[SCHEME.flip] * [-1, 1] + [self.width - 1, 0]
-        points = ([*points, self.shift, 0]).astype(np.float32)
+        points = (points + np.array([self.shift, 0])).astype(np.float32)
         return [Landmarks(points, np.ones(68, np.float32), np.zeros((68, 3), np.float32), boxes[0], 1.0, "300w")]
 
 
@@ -53,5 +53,5 @@ def test_nothing_to_measure_is_an_error(face, tmp_path):
     with pytest.raises(DataError, match="no faces"):
         evaluate(Fake(face.points, 120, 0.0), [])
     gone = LabelledFace(tmp_path / "gone.png", face.points, face.box)
-    with pytest.raises(DataError, match=r"gone\.png"):
+    with pytest.raises(InputError, match=r"gone\.png"):
         evaluate(Fake(face.points, 120, 0.0), [gone])

@@ -18,6 +18,7 @@ import numpy as np
 
 from keyposs_trt.errors import DataError
 from keyposs_trt.files import atomic_path
+from keyposs_trt.images import read_image
 from keyposs_trt.training.synthesis.labels import TEACHER_68
 from keyposs_trt.training.synthesis.mesh import FaceMesh, load_mesh
 from keyposs_trt.training.synthesis.render import PortraitRenderer
@@ -147,10 +148,7 @@ def render_dataset(options: SynthesisOptions, out: Path, workers: int = 2) -> li
 def _render_portrait(job: tuple[Portrait, Path, SynthesisOptions, tuple[int, ...]]) -> None:
     portrait, out, options, seed = job
     cv2.setNumThreads(1)
-    image = cv2.imread(str(portrait.path))
-    if image is None:
-        raise DataError(f"Cannot read the portrait '{portrait.path}'; copy it again or drop its label.")
-    images, points = make_views(np.asarray(image, np.uint8), portrait.points, _mesh(options.mesh), options, np.random.default_rng(seed))
+    images, points = make_views(read_image(portrait.path), portrait.points, _mesh(options.mesh), options, np.random.default_rng(seed))
     encoded = [cv2.imencode(".jpg", v, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].ravel() for v in images]
     with atomic_path(out) as t:
         np.savez(t, images=np.concatenate(encoded), ends=np.cumsum([len(e) for e in encoded]), points=points)

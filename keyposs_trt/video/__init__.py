@@ -1,0 +1,1 @@
+"""Sources, sinks and tracking: what ``keyposs-trt run`` is made of."""

@@ -1,0 +1,142 @@
+"""Where pictures come from: images, folders, globs, video files and cameras."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from keyposs_trt.errors import InputError, UsageError
+from keyposs_trt.images import IMAGE_SUFFIXES, read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".y4m")
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, video file or camera.
+
+    Attributes:
+        kind: what it is.
+        name: the path, or the number or device of a camera.
+    """
+
+    kind: Literal["image", "video", "camera"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        image: [H, W, 3] uint8, BGR.
+        index: number of the frame in its source, from 0.
+        time: seconds since the start of the source; 0 for an image.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time: float
+
+
+class Frames(Protocol):
+    """An open source: iterate over it once, then close it.
+
+    Attributes:
+        count: number of frames, or None where nobody knows; containers may be a little wrong.
+        fps: frames a second.
+        live: frames come in real time and without end.
+    """
+
+    @property
+    def count(self) -> int | None: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def live(self) -> bool: ...
+    def __iter__(self) -> Iterator[Frame]: ...
+    def close(self) -> None: ...
+
+
+class ImageFrames:
+    """An image as a source of one frame."""
+
+    count, fps, live = 1, 1.0, False
+
+    def __init__(self, path: str) -> None:
+        self._image = read_image(path)
+
+    def __iter__(self) -> Iterator[Frame]:
+        yield Frame(self._image, 0, 0.0)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def open_source(source: Source) -> Frames:
+    """Opens a source.
+
+    Raises:
+        InputError: it is missing, empty, damaged, or not what it is taken for.
+    """
+    if source.kind == "image":
+        return ImageFrames(source.name)
+    from keyposs_trt.video.capture import CameraFrames, VideoFrames
+
+    return CameraFrames(source.name) if source.kind == "camera" else VideoFrames(source.name)
+
+
+def expand(argument: str) -> list[Source]:
+    """What one SOURCE of the command line stands for.
+
+    Digits or a device file are a camera; a folder gives the images and videos in it, sorted by name, without its subfolders;
+    a pattern with ``*``, ``?`` or ``[...]`` gives the images and videos that match (``**`` descends into folders); any
+    other path is one file.
+
+    Raises:
+        InputError: there is nothing of that name, or no image or video in it.
+        UsageError: an address of a kind that is not supported.
+    """
+    path = Path(argument)
+    if argument.isdecimal() or path.is_char_device():
+        return [Source("camera", argument)]
+    if "://" in argument:
+        raise UsageError(
+            f"Streams such as '{argument}' are not supported; give an image, a folder, a pattern, a video file or a camera number."
+        )
+    if path.is_dir():
+        found = [Source(k, str(p)) for p in sorted(path.iterdir()) if (k := _kind_by_suffix(p)) and p.is_file()]
+        if not found:
+            raise InputError(
+                f"There is no image or video in folder '{argument}'; for its subfolders give the pattern '{path / '**' / '*'}'."
+            )
+        return found
+    if not path.exists() and glob.has_magic(argument):
+        paths = sorted(Path(p) for p in glob.glob(argument, recursive=True))  # noqa: PTH207 (pathlib knows no absolute patterns)
+        found = [Source(k, str(p)) for p in paths if (k := _kind_by_suffix(p)) and p.is_file()]
+        if not found:
+            raise InputError(f"No image or video matches '{argument}'; check the pattern, and quote it.")
+        return found
+    return [Source(_kind_by_suffix(path) or _kind_by_content(path), argument)]
+
+
+def _kind_by_suffix(path: Path) -> Literal["image", "video"] | None:
+    suffix = path.suffix.lower()
+    return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def _kind_by_content(path: Path) -> Literal["image", "video"]:
+    """A file of unknown suffix is an image if OpenCV knows its first bytes, else it is tried as a video."""
+    import cv2
+
+    return "video" if path.is_file() and path.stat().st_size and not cv2.haveImageReader(str(path)) else "image"
