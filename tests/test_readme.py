@@ -17,10 +17,6 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/README.md", "examples/README.md")
 
-needs_model = pytest.mark.skipif(
-    not (ROOT / "keyposs_trt/models/face68-32.onnx").is_file(), reason="the default model face68-32.onnx is not in this checkout"
-)
-
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -36,7 +32,6 @@ def test_there_are_examples_of_each_kind():
     assert len(commands("shell")) >= 4
 
 
-@needs_model
 def test_python_example(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     names = {}
@@ -46,7 +41,6 @@ def test_python_example(monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("(68, 2) ")
 
 
-@needs_model
 @pytest.mark.parametrize("command", commands("bash"))
 def test_bash_commands_run(command, monkeypatch, tmp_path, capsys):
     (tmp_path / "examples").mkdir()

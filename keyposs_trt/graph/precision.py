@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 _CAST = "cast/"
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs that ONNX wants in float32 whatever the data are: sizes and scales, by position.
 _FLOAT_SLOTS = {"Resize": (1, 2), "Upsample": (1,)}
 _REFUSED = {
@@ -32,8 +33,9 @@ _REFUSED = {
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with its network computing in float16.
 
-    Every node whose name does not start with ``preprocess/`` or ``decode/`` is the network. Its float32 constants, and the
-    tensors that enter it, become float16; graph inputs and outputs keep their types.
+    Every node whose name does not start with ``preprocess/`` or ``decode/`` is the network, but for a softmax over the maps
+    and what follows it: in float16 the tails of a map underflow and neighbours of its peak come out equal. The network's
+    float32 constants, and the tensors that enter it, become float16; graph inputs and outputs keep their types.
 
     Args:
         model: a float32 model, opset 17 or later.
@@ -61,6 +63,24 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _softmax_tail(graph: onnx.GraphProto) -> set[str]:
+    """Outputs of the softmax nodes behind the last weighted operator of their branch, and of all nodes after them."""
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    before_weights: set[str] = set()
+    for node in reversed(graph.node):
+        after = [n for name in node.output for n in consumers.get(name, [])]
+        if any(n.op_type in _WEIGHTED or before_weights.intersection(n.output) for n in after):
+            before_weights.update(node.output)
+    tail: set[str] = set()
+    for node in graph.node:
+        if tail.intersection(node.input) or (node.op_type == "Softmax" and not before_weights.intersection(node.output)):
+            tail.update(node.output)
+    return tail
+
+
 class _Caster:
     """One pass over the network's nodes; ``graph`` is changed in place."""
 
@@ -68,7 +88,8 @@ class _Caster:
         self.graph = graph
         self.types = types
         self.constants = {i.name: i for i in graph.initializer}
-        self.network = [n for n in graph.node if not n.name.startswith((PREPROCESS, DECODE))]
+        tail = _softmax_tail(graph)
+        self.network = [n for n in graph.node if not n.name.startswith((PREPROCESS, DECODE)) and not tail.intersection(n.output)]
         self.made_here = {name for node in self.network for name in node.output}
         self.nodes: list[onnx.NodeProto] = []
         self.casts: dict[tuple[str, int], str] = {}

@@ -17,7 +17,6 @@ from model_zoo import tiny_model, tiny_spec
 from PIL import Image
 
 from keyposs_trt.cli.main import main
-from keyposs_trt.models import DEFAULT, model_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,11 +91,10 @@ def test_no_face(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert json.loads(capfd.readouterr().out)["faces"] == []
 
 
-def test_fifty_faces(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_fifty_faces(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tile = cv2.resize(astronaut()[:280, 90:370], (160, 160), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(tmp_path / "crowd.png"), np.tile(tile, (5, 10, 1)))
-    name = DEFAULT if DEFAULT in model_names() else str(model)
-    assert main(["run", str(tmp_path / "crowd.png"), "--json", "-", "--model", name]) == 0
+    assert main(["run", str(tmp_path / "crowd.png"), "--json", "-"]) == 0
     faces = json.loads(capfd.readouterr().out)["faces"]
     assert 48 <= len(faces) <= 50
     tiles = {(int((f["box"][0] + f["box"][2]) // 320), int((f["box"][1] + f["box"][3]) // 320)) for f in faces}

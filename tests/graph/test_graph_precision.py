@@ -118,3 +118,28 @@ def test_refuses_what_cannot_be_cast(op, remedy):
     network.graph.node[0].op_type = op
     with pytest.raises(BuildError, match=f"{op} node 'conv1' and cannot be cast to FP16; .*{remedy}"):
         to_fp16(network)
+
+
+def softmax_network(tail):
+    """conv -> softmax -> ``tail``: operators that follow, each a node of its name."""
+    h = onnx.helper
+    weight = onnx.numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
+    nodes = [h.make_node("Conv", ["x", "w"], ["t0"], "conv"), h.make_node("Softmax", ["t0"], ["t1"], "softmax")]
+    for i, op in enumerate(tail, 1):
+        inputs = [f"t{i}", "w"] if op == "Conv" else [f"t{i}"]
+        nodes.append(h.make_node(op, inputs, [f"t{i + 1}"], f"{op}{i}".lower()))
+    value = h.make_tensor_value_info
+    graph = h.make_graph(nodes, "g", [value("x", 1, [1, 3, 4, 4])], [value(f"t{len(tail) + 1}", 1, [1, 3, 4, 4])], [weight])
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)])
+
+
+def test_softmax_over_the_maps_stays_float32_and_one_inside_the_network_does_not():
+    half = to_fp16(softmax_network(["Relu", "Neg"]))
+    kinds = types(half)
+    assert {n.name: kinds[n.output[0]] for n in half.graph.node if n.op_type != "Cast"} == {
+        "conv": FLOAT16, "softmax": FLOAT, "relu1": FLOAT, "neg2": FLOAT,
+    }  # fmt: skip
+    half = to_fp16(softmax_network(["Relu", "Conv"]))
+    kinds = types(half)
+    assert {kinds[n.output[0]] for n in half.graph.node if n.op_type in ("Softmax", "Relu", "Conv")} == {FLOAT16}
+    session(half)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from keyposs_trt.landmarker import Landmarker
-from keyposs_trt.models import DEFAULT, model_names
 from keyposs_trt.video.tracking import Tracker
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
@@ -17,8 +16,6 @@ PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 
 @pytest.fixture(scope="module")
 def landmarker() -> Landmarker:
-    if DEFAULT not in model_names():
-        pytest.skip("this checkout has no model yet")
     return Landmarker.load(threads=1)
 
 
