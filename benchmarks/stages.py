@@ -3,7 +3,8 @@
     python benchmarks/stages.py [--model NAME|FILE] [--image FILE] [--threads 2] [--repeat 200] [--json FILE|-]
 
 Each repetition runs the stages one after the other, as the product does, and times each; then the same work is timed end to end through
-the public API. Figures are medians, p90 in brackets, divided by the number of faces found.
+the public API. Figures are medians, p90 in brackets, divided by the number of faces found. ``alone`` is the median of the same stage
+called many times in a row: the difference is what its neighbours' threads and cold caches cost.
 
 The decoder is part of the model's graph. To time it by itself, the graph is cut at its heatmaps (needs the onnx package) and
 both halves run as models of their own; ``whole graph`` is the uncut one, for comparison. Without onnx, network and decoder are
@@ -84,17 +85,17 @@ def measure(model: str, image: NDArray[np.uint8], threads: int, repeat: int) -> 
             raise KeypossError("The detector finds no face in this image; give another with --image.")
         network, decode = halves(path, landmarker, Path(folder), threads)
         stages: Stages = {}
-        end_to_end, whole = [], []
         crops, _ = crop_faces(
             image, square_of_box(np.stack([f.box for f in faces]), landmarker.spec.crop_scale), landmarker.spec.input_size
         )
         for i in range(-WARM_UP, repeat):
-            once = one_pass(image, landmarker, network, decode)
-            once["whole graph"] = clock(lambda: landmarker.runner(crops))[0]
-            once["end to end"] = clock(lambda: draw_landmarks(image, landmarker(image)))[0]
+            seconds = one_pass(image, landmarker, network, decode)
+            seconds["whole graph"] = once(lambda: landmarker.runner(crops))[0]
+            seconds["end to end"] = once(lambda: draw_landmarks(image, landmarker(image)))[0]
             if i >= 0:
-                for name, seconds in once.items():
-                    stages.setdefault(name, []).append(1e3 * seconds / len(faces))
+                for name, value in seconds.items():
+                    stages.setdefault(name, []).append(1e3 * value / len(faces))
+        alone = {k: 1e3 * v / len(faces) for k, v in one_pass(image, landmarker, network, decode, repeat).items()}
         whole, end_to_end = stages.pop("whole graph"), stages.pop("end to end")
     return {
         "version": __version__,
@@ -104,8 +105,9 @@ def measure(model: str, image: NDArray[np.uint8], threads: int, repeat: int) -> 
         "threads": threads,
         "repeat": repeat,
         "unit": "ms a face",
-        "stages": {name: summary(times) for name, times in stages.items()},
+        "stages": {name: {**summary(times), "alone": alone[name]} for name, times in stages.items()},
         "all but detector and network": sum(float(np.median(stages[s])) for s in SMALL_STAGES if s in stages),
+        "all but detector and network, alone": sum(alone[s] for s in SMALL_STAGES if s in alone),
         "whole graph": summary(whole),
         "end to end": summary(end_to_end),
     }
@@ -150,10 +152,15 @@ def cut_at_heatmaps(path: Path, folder: Path) -> None:
 
 
 def one_pass(
-    image: NDArray[np.uint8], landmarker: Landmarker, network: Callable[..., Any], decode: Callable[..., Any] | None
+    image: NDArray[np.uint8], landmarker: Landmarker, network: Callable[..., Any], decode: Callable[..., Any] | None, repeat: int = 1
 ) -> dict[str, float]:
-    """Seconds of each stage of one picture, in the order of the product."""
+    """Seconds of each stage of one picture, in the order of the product: of one call, or the median of ``repeat`` calls in a row."""
     spec, seconds = landmarker.spec, {}
+
+    def clock(call: Callable[[], Any]) -> tuple[float, Any]:
+        timed = [once(call) for _ in range(repeat)]
+        return float(np.median([s for s, _ in timed])), timed[-1][1]
+
     assert landmarker.detector is not None
     seconds["detect"], found = clock(lambda: landmarker.detector(image))  # pyright: ignore[reportOptionalCall]
     seconds["crop"], (crops, matrices) = clock(lambda: crop_faces(image, square_of_box(found.boxes, spec.crop_scale), spec.input_size))
@@ -174,7 +181,7 @@ def one_pass(
     return seconds
 
 
-def clock(call: Callable[[], Any]) -> tuple[float, Any]:
+def once(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds a call takes, and its result."""
     start = time.perf_counter()
     result = call()
@@ -189,8 +196,10 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['model']} on {result['image']} ({result['size']}, faces: {result['faces']}), threads: {result['threads']}; ms a face")
     rows = {**result["stages"], "whole graph": result["whole graph"], "end to end": result["end to end"]}
     for name, times in rows.items():
-        print(f"  {name:20s} {times['p50']:7.3f}   ({times['p90']:.3f})")
-    print(f"all but detector and network: {result['all but detector and network']:.3f} ms a face")
+        alone = f"   alone {times['alone']:.3f}" if "alone" in times else ""
+        print(f"  {name:20s} {times['p50']:7.3f}   ({times['p90']:.3f}){alone}")
+    small = "all but detector and network"
+    print(f"{small}: {result[small]:.3f} ms a face; alone {result[f'{small}, alone']:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Face crops: squares of an image, warped to the network's input.
 
-Training, evaluation, calibration and the runtime all crop with this function, so that the network sees one kind of picture.
+Evaluation, calibration and the runtime all crop with this function, so that the network sees one kind of picture;
+training warps by the same matrix with random changes in it.
 """
 
 from __future__ import annotations

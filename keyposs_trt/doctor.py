@@ -32,7 +32,9 @@ OLDEST_PYTHON = (3, 10)
 
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
-_REINSTALL = "the package is incomplete: pip install --force-reinstall keyposs-trt"
+_REINSTALL = "the package is incomplete: get a whole checkout again, and in it run pip install -e ."
+# Of the extra "train".
+TRAINING_PACKAGES = "torch torchvision timm lightning onnx onnxscript numba scipy safetensors pyyaml"
 _GPU_ONLY = "needs an NVIDIA GPU with its driver; the CPU path works without"
 
 
@@ -61,8 +63,11 @@ def diagnose() -> list[Finding]:
     findings += [_gstreamer(), _gpu(driver), _nvcc()]
     backends = installed_backends()
     findings += [_tensorrt(name, backends[name], driver) for name in BACKENDS]
-    findings += [_package("cuda-python", "cuda-bindings", "gpu", "runs engines"), _package("ONNX", "onnx", "build", "builds engines")]
-    findings += [_package("PyTorch", "torch", "train", "trains and exports"), _plugin()]
+    findings += [
+        _package("cuda-python", "cuda-bindings", "'cuda-bindings<14'", "runs engines"),
+        _package("ONNX", "onnx", "onnx", "builds engines"),
+    ]
+    findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]
     return findings
 
 
@@ -201,12 +206,12 @@ def _tensorrt(name: str, backend: Backend | KeypossError, driver: Driver) -> Fin
     return Finding(title, OK, f"{backend.version}, {use}; running them {_GPU_ONLY}")
 
 
-def _package(part: str, name: str, extra: str, use: str) -> Finding:
+def _package(part: str, name: str, install: str, use: str) -> Finding:
     """A package by its metadata alone: importing torch would take seconds."""
     try:
         return Finding(part, OK, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return Finding(part, OPTIONAL, "not installed", f"{use}: pip install 'keyposs-trt[{extra}]'")
+        return Finding(part, OPTIONAL, "not installed", f"{use}: pip install {install}")
 
 
 def _plugin() -> Finding:

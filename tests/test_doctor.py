@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
+import shlex
 import sys
+from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from keyposs_trt import doctor
+from keyposs_trt.cli.main import main
 from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, describe_jetson, diagnose, to_json
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.versions import Backend
 from keyposs_trt.errors import BackendError, ModelError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ORIN = Driver("12.6", (Gpu("Orin", (8, 7)),))
 NO_GPU = Driver(None, (), "no NVIDIA driver")
@@ -107,7 +117,7 @@ def test_missing_model(monkeypatch):
     monkeypatch.setattr("keyposs_trt.models.resolve", fail)
     f = doctor._model()
     assert (f.state, f.found) == (MISSING, "There is no model 'face68-32'.")
-    assert "reinstall" in f.remedy
+    assert f.remedy.endswith("pip install -e .")
 
 
 def test_gpu():
@@ -123,7 +133,42 @@ def test_tensorrt():
     assert "builds engines here" in doctor._tensorrt("tensorrt-rtx", Backend("tensorrt-rtx", trt), NO_GPU).found
     missing = doctor._tensorrt("tensorrt-rtx", BackendError("TensorRT-RTX is not installed: pip install x."), NO_GPU)
     assert (missing.state, missing.found) == (OPTIONAL, "TensorRT-RTX is not installed")
-    assert "keyposs-trt[rtx]" in missing.remedy
+    assert "pip install 'tensorrt-rtx-cu13-bindings<2' 'tensorrt-rtx-cu13-libs<2'" in missing.remedy
+
+
+def packages_of(extra: str) -> set[str]:
+    """What an extra of pyproject.toml installs, by name."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    lines = tomllib.loads(text)["project"]["optional-dependencies"][extra]
+    names = {re.split(r"[<>=;\[ ]", line, maxsplit=1)[0] for line in lines}
+    return names - {"keyposs-trt"} | (packages_of("build") if "keyposs-trt[build]" in lines else set())
+
+
+def test_remedies_name_the_packages_of_the_extras(monkeypatch):
+    """Not the extras themselves: a package index need not know this package."""
+
+    def fail(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", fail)
+    monkeypatch.setattr(doctor, "installed_backends", lambda: dict.fromkeys(doctor.BACKENDS, BackendError("none: none")))
+    remedies = {f.part: f.remedy for f in diagnose()}
+    for part, extra, more in (("cuda-python", "gpu", set()), ("ONNX", "build", set()), ("PyTorch", "train", set()),
+                              ("TensorRT-RTX", "rtx", {"onnx"})):  # fmt: skip
+        words = remedies[part].partition("pip install ")[2].partition(" (")[0]
+        assert {re.split("<", word)[0] for word in shlex.split(words)} | more == packages_of(extra)
+    assert [r for r in remedies.values() if "keyposs-trt" in r] == []
+
+
+@pytest.mark.parametrize("verb", ["train", "export"])
+def test_verbs_without_torch_name_the_packages(verb, tmp_path, monkeypatch, capsys):
+    for name in [n for n in sys.modules if n.startswith("keyposs_trt.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = tmp_path / "recipe"
+    path.touch()
+    assert main([verb, str(path)]) == 1
+    assert capsys.readouterr().err.rstrip().endswith(f"install it with: pip install {doctor.TRAINING_PACKAGES}")
 
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyposs_trt.errors import InputError, OutputError
-from keyposs_trt.files import atomic_path, read_bytes, temporary_beside
+from keyposs_trt.files import atomic_path, file_mode, is_utf8, read_bytes, temporary_beside
 
 
 def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -51,6 +51,46 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="choose a folder"), atomic_path(tmp_path / "file" / "a.txt"):
         pass
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "link.txt").symlink_to("pipe.txt")
+    for name in ("pipe.txt", "link.txt"):
+        with pytest.raises(OutputError, match=rf"{name}': it is a pipe or device"), atomic_path(tmp_path / name) as path:
+            path.write_text("x")
+    assert (tmp_path / "pipe.txt").is_fifo()
+    assert (tmp_path / "link.txt").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path, there: bool) -> None:
+    real, link = tmp_path / "real" / "data.bin", tmp_path / "link.txt"
+    if there:
+        real.parent.mkdir()
+        real.write_text("old")
+    link.symlink_to(real)
+    with atomic_path(link) as path:
+        assert path.parent == real.parent
+        assert path.suffix == ".txt"
+        path.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_names_no_file_system_takes(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("x" * 300, "loop/a"):
+        with pytest.raises(OutputError, match="Cannot write"), atomic_path(tmp_path / name) as path:
+            path.write_text("x")
+        assert file_mode(tmp_path / name) == 0
+
+
+def test_names_opencv_takes() -> None:
+    assert is_utf8(Path("Zoë.jpg"))
+    assert not is_utf8(os.fsdecode(b"caf\xe9.jpg"))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +25,46 @@ def test_descriptor_comes_back_after_an_error(capfd: pytest.CaptureFixture[str])
         _ = 1 / 0
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+def test_bodies_that_overlap_in_two_threads(capfd: pytest.CaptureFixture[str]) -> None:
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quiet_stderr():
+            first_is_in.set()
+            assert second_is_in.wait(10)
+        os.write(2, b"second still inside ")
+        first_is_out.set()
+
+    def second() -> None:
+        assert first_is_in.wait(10)
+        with quiet_stderr():
+            second_is_in.set()
+            assert first_is_out.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(first), pool.submit(second)]:
+            done.result()
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+def test_many_threads_leave_the_descriptor_as_it_was() -> None:
+    before = os.fstat(2)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def enter(_: int) -> None:
+        with quiet_stderr():
+            os.write(2, b"")
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(enter, range(500)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_a_level_set_by_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from keyposs_trt.errors import ModelError
+from keyposs_trt.errors import ModelError, UsageError
 from keyposs_trt.training.module import LandmarkModule
 
 
@@ -26,9 +26,9 @@ def load_checkpoint(path: str | Path) -> LandmarkModule:
         raise ModelError(f"There is no checkpoint '{path}'; check the path.") from None
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as e:
         raise ModelError(f"'{path}' is damaged or not a checkpoint of 'keyposs-trt train'; give its last.ckpt.") from e
-    module = LandmarkModule(recipe, pretrained=False)
     try:
+        module = LandmarkModule(recipe, pretrained=False)
         module.load_state_dict(state)
-    except RuntimeError as e:
+    except (UsageError, TypeError, AttributeError, RuntimeError) as e:
         raise ModelError(f"The weights in '{path}' do not fit its recipe; it was written by another version of keyposs-trt.") from e
     return module.eval()

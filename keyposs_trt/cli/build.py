@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     from keyposs_trt.engine.build import build_engine
 
     out = sys.stderr if args.json == "-" else sys.stdout
+    if args.json and args.json != "-":
+        _require_writable(Path(args.json))
     line = _ProgressLine(sys.stderr)
     try:
         results = build_engine(
@@ -122,6 +125,23 @@ def _write_json(results: list[BuildResult], target: str) -> None:
         return
     with atomic_path(Path(target)) as path:
         path.write_text(text)
+
+
+def _require_writable(target: Path) -> None:
+    """Tries, and leaves nothing: better no build than one whose report is lost.
+
+    Raises:
+        OutputError: there can be no file ``target``.
+    """
+    from keyposs_trt.files import atomic_path
+
+    with suppress(_DoneTryingError), atomic_path(target) as path:
+        path.touch()
+        raise _DoneTryingError
+
+
+class _DoneTryingError(Exception):
+    """Makes ``atomic_path`` take back what was tried."""
 
 
 def _as_dict(result: BuildResult) -> dict[str, Any]:

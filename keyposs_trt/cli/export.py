@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from keyposs_trt.training.checkpoint import load_checkpoint
         from keyposs_trt.training.export import export_checkpoint
     except ModuleNotFoundError as e:
-        raise BackendError(f"Exporting needs the package '{e.name}'; run: pip install 'keyposs-trt[train]'") from e
-    out = args.out or args.checkpoint.parent / f"{load_checkpoint(args.checkpoint).recipe.name}.onnx"
-    export_checkpoint(args.checkpoint, out, DECODERS[args.decoder], args.weights == "fp16")
+        from keyposs_trt.doctor import TRAINING_PACKAGES
+
+        raise BackendError(f"Exporting needs the package '{e.name}'; install it with: pip install {TRAINING_PACKAGES}") from e
+    out = export_checkpoint(args.checkpoint, args.out, DECODERS[args.decoder], args.weights == "fp16")
     sys.stdout.write(f"{out} ({out.stat().st_size / 1e6:.2f} MB)\nNext: keyposs-trt run SOURCE --model {out}\n")
     return 0

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 the job failed, was interrupted, or its reader went away; 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: from argparse, with code 2 for a usage error and 0 for ``--help`` and ``--version``.
     """
+    _tolerate_names()
     args = build_parser().parse_args(argv)
     try:
         with _signals():
@@ -75,6 +77,13 @@ def _fail(sentence: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     sys.stderr.write(sentence + "\n")
     return code
+
+
+def _tolerate_names() -> None:
+    r"""File names that the terminal's encoding does not know are written as ``\xe9``; JSON is ASCII and stays as it is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _sentence(text: str) -> str:

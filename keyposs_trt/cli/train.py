@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
 
         recipe = load_recipe(args.recipe, args.set)
     except ModuleNotFoundError as e:
-        raise BackendError(f"Training needs the package '{e.name}'; run: pip install 'keyposs-trt[train]'") from e
+        from keyposs_trt.doctor import TRAINING_PACKAGES
+
+        raise BackendError(f"Training needs the package '{e.name}'; install it with: pip install {TRAINING_PACKAGES}") from e
     checkpoint = run_training(recipe, args.out or Path("runs") / recipe.name, resume=not args.no_resume)
     sys.stdout.write(f"{checkpoint}\nNext: keyposs-trt export {checkpoint}\n")
     return 0

@@ -1,7 +1,8 @@
-"""The six calls of the CUDA runtime a runner needs, through cuda-python; a failing call is an exception."""
+"""The calls of the CUDA runtime a runner needs, through cuda-python; one that fails is an exception, but in ``close``."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ class CudaRuntime:
         try:
             self._runtime: Any = import_module("cuda.bindings.runtime")
         except ImportError as e:
-            raise BackendError("Running an engine needs cuda-python: pip install 'keyposs-trt[gpu]'.") from e
+            raise BackendError("Running an engine needs cuda-python; install it with: pip install 'cuda-bindings<14'") from e
         self._blocks: list[Any] = []
         self._stream: Any = self._call("cudaStreamCreate")
 
@@ -53,13 +54,18 @@ class CudaRuntime:
         self._call("cudaStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Frees memory and stream; twice does no harm."""
+        """Frees memory and stream; twice does no harm.
+
+        Raises nothing: where freeing fails, CUDA failed before, and that is the error to tell.
+        """
         blocks, self._blocks = self._blocks, []
         for block in blocks:
-            self._call("cudaFree", block)
+            with suppress(BackendError):
+                self._call("cudaFree", block)
         stream, self._stream = self._stream, None
         if stream is not None:
-            self._call("cudaStreamDestroy", stream)
+            with suppress(BackendError):
+                self._call("cudaStreamDestroy", stream)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         code, *values = getattr(self._runtime, name)(*arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.manifest import SUFFIX, Manifest, manifest_path, open_plan, read_manifest, require_gpu
+from keyposs_trt.engine.runner import PLAN_SUFFIXES
 from keyposs_trt.errors import InputError, KeypossError, ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HEAD = 64
-_PLAN_SUFFIXES = (".plan", ".engine", ".trt")
 _ZIP, _PICKLE, _ONNX_IR_VERSION = b"PK\x03\x04", b"\x80", b"\x08"
 _PLAN_TAG, _PLAN_VERSION = b"trt\0\0\0\0", slice(24, 28)  # of the header: the tag after its first letter, and four version numbers
 
@@ -61,7 +61,7 @@ def _head(path: Path) -> bytes:
 
 def _kind(path: Path, head: bytes) -> tuple[str, Callable[[Path], dict[str, Any]]]:
     suffix = path.suffix.lower()
-    if head[1:8] == _PLAN_TAG or suffix in _PLAN_SUFFIXES:
+    if head[1:8] == _PLAN_TAG or suffix in PLAN_SUFFIXES:
         return "plan", _explain_plan
     if head.lstrip()[:1] == b"{":
         return "manifest", _explain_manifest
@@ -107,6 +107,9 @@ def _explain_manifest(path: Path) -> dict[str, Any]:
 
 def runs_plan(path: Path) -> dict[str, Any]:
     """``runs_here`` and, where it does not, the ``reason``, as the runner would say it."""
+    if path.suffix.lower() not in PLAN_SUFFIXES:
+        endings = " or ".join(PLAN_SUFFIXES)
+        return {"runs_here": False, "reason": f"The name of an engine ends in {endings}; rename '{path.name}', and its manifest with it."}
     try:
         manifest, _ = open_plan(path)
         require_gpu(path, manifest)

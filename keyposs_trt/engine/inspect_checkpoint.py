@@ -28,6 +28,8 @@ def explain_checkpoint(path: Path) -> dict[str, Any]:
     weights = content.get("state_dict", content)
     hyper = content.get("hyper_parameters") or {}
     recipe = hyper.get("recipe") if isinstance(hyper, dict) else None
+    if not isinstance(weights, dict) or (isinstance(hyper, dict) and not isinstance(hyper.get("recipe", {}), dict)):
+        raise ModelError(f"'{path}' is laid out as a checkpoint, but its state_dict or recipe is not a dict; copy or train it again.")
     found: dict[str, Any] = {"recipe": _plain(recipe)}
     for key in ("epoch", "global_step"):
         if key in content:
@@ -66,7 +68,7 @@ def _load(path: Path) -> Any:
     try:
         import torch
     except ImportError as e:
-        raise BackendError(f"Reading the checkpoint '{path}' needs torch: pip install 'keyposs-trt[train]'.") from e
+        raise BackendError(f"Reading the checkpoint '{path}' needs torch; install it with: pip install torch") from e
     from pickle import UnpicklingError
 
     try:

@@ -14,23 +14,37 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.gpu import current_gpu, query_driver
 from keyposs_trt.engine.versions import BACKENDS, TENSORRT, TENSORRT_RTX, load_backend
 from keyposs_trt.errors import BackendError, ModelError
 from keyposs_trt.files import atomic_path, read_bytes
-from keyposs_trt.graph.contract import ModelSpec
+from keyposs_trt.graph.contract import FORMAT_VERSION, ModelSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from keyposs_trt.engine.gpu import Gpu
 
 MANIFEST_VERSION = 1
 SUFFIX = ".json"
 _CHUNK = 1 << 20
+# What JSON must give for a field, by the field's annotation.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "float": (int, float),
+    "dict[str, float]": (dict,),
+    "dict[str, dict[str, int]]": (dict,),
+    "tuple[str, ...]": (list,),
+    "tuple[int, int, int]": (list,),
+    "ModelSpec": (dict,),
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class Manifest:
         """
         try:
             values = json.loads(text)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise ModelError(f"The manifest '{source}' is not JSON; build the engine again with 'keyposs-trt build'.") from e
         if not isinstance(values, dict) or "manifest_version" not in values:
             raise ModelError(f"'{source}' is JSON but no engine manifest; build the engine again with 'keyposs-trt build'.")
@@ -131,8 +145,10 @@ class Manifest:
             return cls(**_checked({f.name: values[f.name] for f in fields(cls)}))
         except KeyError as e:
             raise ModelError(f"The manifest '{source}' lacks {e}; build the engine again with 'keyposs-trt build'.") from None
-        except (TypeError, ValueError) as e:
-            raise ModelError(f"The manifest '{source}' is damaged ({e}); build the engine again with 'keyposs-trt build'.") from e
+        except (TypeError, ValueError, ModelError) as e:
+            raise ModelError(
+                f"The manifest '{source}' is damaged ({str(e).rstrip('.')}); build the engine again with 'keyposs-trt build'."
+            ) from e
 
 
 def manifest_path(plan: str | os.PathLike[str]) -> Path:
@@ -275,14 +291,31 @@ def this_platform() -> str:
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     """The fields of a manifest with their Python types; rejects wrong kinds, since the file may have been edited."""
-    for name in ("model", "onnx_sha256", "plan", "plan_sha256", "precision", "runtime_version", "platform", "tool"):
-        if not isinstance(values[name], str):
-            raise ValueError(f"{name} is {values[name]!r}, not a text")
-    if values["runtime"] not in BACKENDS:
-        raise ValueError(f"runtime is {values['runtime']!r}, not one of {', '.join(BACKENDS)}")
-    batch, targets = values["batch"], values["targets"]
-    if not isinstance(batch, list) or len(batch) != 3 or not all(isinstance(n, int) and n > 0 for n in batch):
-        raise ValueError(f"batch is {batch!r}, not three positive numbers")
-    if not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
-        raise ValueError(f"targets is {targets!r}, not a list of names")
-    return {**values, "spec": ModelSpec(**values["spec"]), "batch": tuple(batch), "targets": tuple(targets)}
+    _check_kinds(Manifest, values)
+    spec, plan, batch, targets, layers = (values[name] for name in ("spec", "plan", "batch", "targets", "layers"))
+    spec_of_plan = ModelSpec(**spec)
+    _check_kinds(ModelSpec, spec_of_plan.__dict__)
+    for ok, what in (
+        (spec_of_plan.format_version == FORMAT_VERSION, f"the spec has format version {spec_of_plan.format_version}, not {FORMAT_VERSION}"),
+        (plan not in ("", "..") and Path(plan).name == plan, f"plan is {plan!r}, not a file name"),
+        (values["runtime"] in BACKENDS, f"runtime is {values['runtime']!r}, not one of {', '.join(BACKENDS)}"),
+        (values["workspace"] is None or values["workspace"] > 0, f"workspace is {values['workspace']!r}, not a number of bytes"),
+        (len(batch) == 3 and all(type(n) is int and n > 0 for n in batch), f"batch is {batch!r}, not three positive numbers"),
+        (targets and all(isinstance(t, str) for t in targets), f"targets is {targets!r}, not a list of names"),
+        (all(_counts(types) for types in layers.values()), f"layers is {layers!r}, not numbers by layer and data type"),
+    ):
+        if not ok:
+            raise ValueError(what)
+    return {**values, "spec": spec_of_plan, "batch": tuple(batch), "targets": tuple(targets)}
+
+
+def _check_kinds(of: type[Manifest | ModelSpec], values: Mapping[str, Any]) -> None:
+    """Compares values with the annotations of the fields; bool is an int in Python, but nothing here is one."""
+    for f in fields(of):
+        value = values[f.name]
+        if isinstance(value, bool) or not isinstance(value, _KINDS[str(f.type)]):
+            raise ValueError(f"{f.name} is {value!r}, not of the type {f.type}")
+
+
+def _counts(types: Any) -> bool:
+    return isinstance(types, dict) and all(type(n) is int for n in types.values())

@@ -26,7 +26,7 @@ def load_graph(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         import onnx
     except ImportError as e:
-        raise BackendError("Reading an ONNX graph needs the onnx package: pip install 'keyposs-trt[build]'.") from e
+        raise BackendError("Reading an ONNX graph needs the onnx package; install it with: pip install onnx") from e
     from google.protobuf.message import DecodeError
 
     data = read_bytes(path, "model")

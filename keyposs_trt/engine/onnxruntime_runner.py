@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.runner import Outputs, check_crops, decode_heatmaps, empty_outputs
-from keyposs_trt.engine.session import first_line, open_session, session_errors
+from keyposs_trt.engine.session import open_session
 from keyposs_trt.errors import BackendError
 from keyposs_trt.graph import spec_of_session
 from keyposs_trt.graph.contract import INPUT
+from keyposs_trt.graph.onnxruntime_package import first_line, session_errors
 
 if TYPE_CHECKING:
     import os
@@ -57,13 +58,14 @@ class OnnxRuntimeRunner:
             UsageError: the crops have another shape or type.
             BackendError: the runner is closed, or ONNX Runtime failed.
         """
-        if self._session is None:
+        session = self._session  # another thread may close the runner meanwhile
+        if session is None:
             raise BackendError(f"The runner of '{self._path}' is closed; open the model again.")
         crops = check_crops(crops, self.spec)
         if not len(crops):
             return empty_outputs(self.spec)
         try:
-            outputs: Any = self._session.run(list(self.spec.outputs), {INPUT: crops})
+            outputs: Any = session.run(list(self.spec.outputs), {INPUT: crops})
         except session_errors() as e:
             raise BackendError(f"ONNX Runtime failed on '{self._path}' with {len(crops)} crops ({first_line(e)}).") from e
         if self.spec.decoder == "none":

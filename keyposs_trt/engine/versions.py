@@ -31,7 +31,7 @@ _MODULES = {TENSORRT: ("tensorrt",), TENSORRT_RTX: ("tensorrt_rtx", "tensorrt_rt
 _TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT-RTX"}
 INSTALL = {
     TENSORRT: "on a Jetson install it with JetPack 6.1 or newer and use the system's Python packages, elsewhere 'pip install tensorrt'",
-    TENSORRT_RTX: "pip install 'keyposs-trt[rtx]' (Linux x86-64)",
+    TENSORRT_RTX: "pip install 'tensorrt-rtx-cu13-bindings<2' 'tensorrt-rtx-cu13-libs<2' (Linux x86-64)",
 }
 
 

@@ -5,13 +5,11 @@ Needs ONNX Runtime only; the onnx package is used by ``spec_of_model``, whose ca
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyposs_trt.errors import BackendError, ModelError
+from keyposs_trt.errors import ModelError
 from keyposs_trt.graph.contract import HEATMAPS, INPUT, ModelSpec
+from keyposs_trt.graph.onnxruntime_package import load_session, require_onnxruntime
 
 if TYPE_CHECKING:
     import os
@@ -34,24 +32,11 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
             disagrees with its metadata.
         BackendError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError as e:
-        raise BackendError(f"ONNX Runtime cannot be imported ({e}); install it with: pip install onnxruntime") from e
-    file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"There is no model '{path}'; check the path.")
-    if file.stat().st_size == 0:
-        raise ModelError(f"The model '{path}' is empty; copy or export it again.")
+    ort = require_onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what is wrong goes into our message
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except _session_errors() as e:
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0].rsplit(" : ", 1)[-1].rstrip(".")
-        raise ModelError(f"'{path}' cannot be loaded as an ONNX model ({reason}); copy or export it again.") from e
+    session = load_session(path, options, ["CPUExecutionProvider"])
     return spec_of_session(session, path)
 
 
@@ -125,11 +110,3 @@ def _of_values(values: Any) -> dict[str, tuple[str, list[int | None]]]:
     from keyposs_trt.graph.onnx_package import dimensions
 
     return {v.name: (str(helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)), dimensions(v)) for v in values}
-
-
-@cache
-def _session_errors() -> tuple[type[Exception], ...]:
-    """Everything ONNX Runtime raises when it loads a model: its own classes share no base."""
-    state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
-    return (*own, RuntimeError, ValueError)

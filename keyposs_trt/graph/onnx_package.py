@@ -26,7 +26,7 @@ def require_onnx() -> Any:
     try:
         return import_module("onnx")
     except ImportError:
-        raise BackendError("Changing a model graph needs the onnx package; install it with: pip install 'keyposs-trt[build]'.") from None
+        raise BackendError("Changing a model graph needs the onnx package; install it with: pip install onnx") from None
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import ModelError
+from keyposs_trt.files import file_mode
 
 if TYPE_CHECKING:
     import os
@@ -33,10 +35,10 @@ def resolve(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     given = DEFAULT if name_or_path is None else name_or_path
     if isinstance(given, str) and given in model_names():
         return _FOLDER / f"{given}.onnx"
-    path = Path(given)
-    if path.is_file():
+    path, mode = Path(given), file_mode(given)
+    if stat.S_ISREG(mode):
         return path
     shipped = ", ".join(model_names()) or "none in this installation"
-    if path.is_dir():
+    if stat.S_ISDIR(mode):
         raise ModelError(f"'{given}' is a folder, not a model; give a .onnx or .plan file, or a shipped model ({shipped}).")
     raise ModelError(f"There is no model '{given}'; give the path of a .onnx or .plan file, or a shipped model ({shipped}).")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from keyposs_trt.errors import InputError
+from keyposs_trt.files import is_utf8
 from keyposs_trt.video.sources import Frame
 
 if TYPE_CHECKING:
@@ -34,16 +35,17 @@ class VideoFrames:
         import cv2
 
         self._path = path
-        file = Path(path)
-        if not file.exists():
-            raise InputError(f"There is no video '{path}'; check the path.")
         try:
-            with file.open("rb") as f:
+            with Path(path).open("rb") as f:
                 empty = not f.read(1)
+        except FileNotFoundError:
+            raise InputError(f"There is no video '{path}'; check the path.") from None
         except OSError as e:
             raise InputError(f"Cannot read video '{path}': {e.strerror or e}; give a file you may read.") from e
         if empty:
             raise InputError(f"The video '{path}' is empty; copy or record it again.")
+        if not is_utf8(path):
+            raise InputError(f"Cannot read video '{path}': OpenCV opens names in UTF-8 only; rename it.")
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
             self._capture.release()
@@ -98,10 +100,16 @@ class CameraFrames:
         import cv2
 
         self._name = name
-        self._capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+        absent = InputError(f"Camera '{name}' cannot be opened; check that it is plugged in, free, and that you may use /dev/video*.")
+        if not is_utf8(name):
+            raise absent
+        try:
+            self._capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+        except (cv2.error, ValueError):  # a number too large for OpenCV, or even for Python
+            raise absent from None
         if not self._capture.isOpened():
             self._capture.release()
-            raise InputError(f"Camera '{name}' cannot be opened; check that it is plugged in, free, and that you may use /dev/video*.")
+            raise absent
         self.fps = _fps(self._capture)
 
     def __iter__(self) -> Iterator[Frame]:

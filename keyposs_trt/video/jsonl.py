@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keyposs_trt.errors import OutputError
-from keyposs_trt.files import temporary_beside
+from keyposs_trt.files import is_special, replaced_by, temporary_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ class JsonLines:
     """Writes one object a line, to a file or (``-``) to standard output.
 
     The file is written aside and takes its name at the end. When the body raises, the lines finished so far are kept;
-    no file is left if there are none.
+    no file is left if there are none. A FIFO or device, ``/dev/stdout`` too, is written to line by line.
 
     Raises:
         OutputError: the file cannot be written.
@@ -68,20 +70,23 @@ class JsonLines:
     def __init__(self, target: str) -> None:
         self.target = target
         self.lines = 0
-        self._temporary: Path | None = None
+        self._stream = self._stdout = sys.stdout
+        self._final = self._temporary = None
 
     def __enter__(self) -> JsonLines:
-        self._stream = sys.stdout
-        if self.target != STDOUT:
-            path = Path(self.target)
-            if path.is_dir():
-                raise OutputError(f"Cannot write '{path}': it is a folder; give a file name.")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._temporary = temporary_beside(path)
-                self._stream = self._temporary.open("w", encoding="utf-8")
-            except OSError as e:
-                raise self._cannot(e) from e
+        path = Path(self.target)
+        if self.target == STDOUT or _is_stdout(path):
+            return self
+        try:
+            if is_special(path):
+                self._stream = path.open("w", encoding="utf-8")
+                return self
+            self._final = replaced_by(path)
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = temporary_beside(self._final)
+            self._stream = self._temporary.open("w", encoding="utf-8")
+        except OSError as e:
+            raise self._cannot(e) from e
         return self
 
     def write(self, record: dict[str, Any]) -> None:
@@ -97,16 +102,26 @@ class JsonLines:
             raise self._cannot(e) from e
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._temporary is None:
+        if self._stream is self._stdout:
             return
         try:
             self._stream.close()
-            if self.lines:
-                self._temporary.replace(self.target)
+            if self.lines and self._temporary and self._final:
+                self._temporary.replace(self._final)
+        except BrokenPipeError:
+            raise  # as in ``write``
         except OSError as e:
             raise self._cannot(e) from e
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if self._temporary:
+                self._temporary.unlink(missing_ok=True)
 
     def _cannot(self, error: OSError) -> OutputError:
         return OutputError(f"Cannot write '{self.target}': {error.strerror or error}; choose a folder you may write to, with room left.")
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether the path leads where standard output goes: ``/dev/stdout``, which may well stand for a regular file."""
+    with suppress(OSError, ValueError, AttributeError):  # nothing there; standard output is no file, or closed
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    return False

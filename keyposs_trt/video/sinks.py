@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from keyposs_trt.errors import OutputError, UsageError
-from keyposs_trt.files import temporary_beside
+from keyposs_trt.files import file_mode, is_utf8, replaced_by, temporary_beside
 from keyposs_trt.images import IMAGE_SUFFIXES, WRITABLE_SUFFIXES
+from keyposs_trt.video.capture import DEFAULT_FPS
 from keyposs_trt.video.sources import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
+_MOST_TICKS = 65535  # a second
+
 
 def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
     """A file to write for each source.
@@ -31,14 +36,14 @@ def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
 
     Raises:
         UsageError: ``out`` is a file where a folder is needed, has a suffix that cannot be written, or an input would be overwritten.
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be made, or a folder, FIFO or device has the name of a file.
     """
-    target = Path(out)
+    target, mode = Path(out), file_mode(out)
     suffix = target.suffix.lower()
-    is_file_name = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not target.is_dir() and not out.endswith("/")
+    is_file_name = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not stat.S_ISDIR(mode) and not out.endswith("/")
     if is_file_name and len(sources) > 1:
         raise UsageError(f"'{out}' names one file, but there are {len(sources)} sources; give a folder.")
-    if target.is_file() and not is_file_name:
+    if stat.S_ISREG(mode) and not is_file_name:
         raise UsageError(f"'{out}' is a file of no known picture or video format; give a folder, or a name such as out.jpg or out.mp4.")
     if is_file_name:
         wanted = sorted(WRITABLE_SUFFIXES if sources[0].kind == "image" else CODECS)
@@ -54,6 +59,8 @@ def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
         if (name := inputs.get(_identity(path))) is not None:
             raise UsageError(f"The result would overwrite the source '{name}'; give another file or folder to -o.")
     _make_folder(plan[0].parent)
+    for path in plan:
+        replaced_by(path)
     return plan
 
 
@@ -95,8 +102,19 @@ def _make_folder(folder: Path) -> None:
     except OSError as e:
         raise OutputError(f"Cannot write to folder '{folder}': {e.strerror or e}; choose a folder you may write to, with room left.") from e
     finally:
-        if folder.is_dir():
+        if stat.S_ISDIR(file_mode(folder)):
             probe.unlink(missing_ok=True)
+
+
+def writable_fps(fps: float) -> float:
+    """The frame rate a file can hold.
+
+    MPEG-4 counts time in at most 65535 ticks a second, and OpenCV makes the ticks from the decimals of the rate: of 90.123
+    frames a second it would make 90123 ticks, and fail.
+    """
+    if not (math.isfinite(fps) and 0.01 <= fps <= 1000):
+        return DEFAULT_FPS
+    return next(r for d in (3, 2, 1, 0) if (r := round(float(fps), d)) * 10**d <= _MOST_TICKS)
 
 
 class VideoSink:
@@ -107,17 +125,20 @@ class VideoSink:
 
     Args:
         path: the file; its suffix, one of ``CODECS``, chooses container and codec. Sound is not carried over.
-        fps: frames a second.
+        fps: frames a second; rounded a little where the codec cannot tell it exactly, and ``DEFAULT_FPS`` where it makes no sense.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or a folder, FIFO or device is there.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
         self.path = path
-        self.fps = fps
+        self.fps = writable_fps(fps)
         self.frames = 0
-        self._temporary = temporary_beside(path)
+        if not is_utf8(path):
+            raise OutputError(f"Cannot write video '{path}': OpenCV writes to names in UTF-8 only; give another name.")
+        self._final = replaced_by(path)
+        self._temporary = temporary_beside(self._final.parent / path.name)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
@@ -149,7 +170,7 @@ class VideoSink:
             self._writer.release()
             if self.frames:
                 self._check()
-                self._temporary.replace(self.path)
+                self._temporary.replace(self._final)
         except OSError as e:
             raise OutputError(f"Cannot write '{self.path}': {e.strerror or e}; choose a folder you may write to.") from e
         finally:

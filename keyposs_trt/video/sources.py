@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from keyposs_trt.errors import InputError, UsageError
+from keyposs_trt.files import file_mode, is_utf8
 from keyposs_trt.images import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def open_source(source: Source) -> Frames:
 def expand(argument: str) -> list[Source]:
     """What one SOURCE of the command line stands for.
 
-    Digits or a device file are a camera; a folder gives the images and videos in it, sorted by name, without its subfolders;
+    Digits or a device file are a camera; a folder gives the images and videos in it, sorted by name, without hidden files and subfolders;
     a pattern with ``*``, ``?`` or ``[...]`` gives the images and videos that match (``**`` descends into folders); any
     other path is one file.
 
@@ -107,21 +109,23 @@ def expand(argument: str) -> list[Source]:
         InputError: there is nothing of that name, or no image or video in it.
         UsageError: an address of a kind that is not supported.
     """
-    path = Path(argument)
-    if argument.isdecimal() or path.is_char_device():
+    path, mode = Path(argument), file_mode(argument)
+    if argument.isdecimal() or stat.S_ISCHR(mode):
         return [Source("camera", argument)]
     if "://" in argument:
         raise UsageError(
             f"Streams such as '{argument}' are not supported; give an image, a folder, a pattern, a video file or a camera number."
         )
-    if path.is_dir():
-        found = [Source(k, str(p)) for p in sorted(path.iterdir()) if (k := _kind_by_suffix(p)) and p.is_file()]
+    if stat.S_ISDIR(mode):
+        # Hidden files are no pictures of the user's: notes of a file manager, and our own results while they are written.
+        paths = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+        found = [Source(k, str(p)) for p in paths if (k := _kind_by_suffix(p)) and p.is_file()]
         if not found:
             raise InputError(
                 f"There is no image or video in folder '{argument}'; for its subfolders give the pattern '{path / '**' / '*'}'."
             )
         return found
-    if not path.exists() and glob.has_magic(argument):
+    if not mode and glob.has_magic(argument):
         paths = sorted(Path(p) for p in glob.glob(argument, recursive=True))  # noqa: PTH207 (pathlib knows no absolute patterns)
         found = [Source(k, str(p)) for p in paths if (k := _kind_by_suffix(p)) and p.is_file()]
         if not found:
@@ -139,4 +143,6 @@ def _kind_by_content(path: Path) -> Literal["image", "video"]:
     """A file of unknown suffix is an image if OpenCV knows its first bytes, else it is tried as a video."""
     import cv2
 
-    return "video" if path.is_file() and path.stat().st_size and not cv2.haveImageReader(str(path)) else "image"
+    if not stat.S_ISREG(file_mode(path)) or not path.stat().st_size or not is_utf8(path):
+        return "image"
+    return "image" if cv2.haveImageReader(str(path)) else "video"

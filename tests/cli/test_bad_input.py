@@ -188,6 +188,14 @@ def test_what_could_be_read_of_a_video_is_kept(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("source", ["99999999999", "x" * 300, "x" * 300 + ".mp4"])
+def test_numbers_and_names_out_of_range(source: str, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", source, "--model", str(model)]) == 1
+    assert source in sentence(capfd.readouterr().err.partition("Nothing was saved")[0])
+    assert main(["run", str(ASTRONAUT), "--model", "x" * 300]) == 1
+    assert "There is no model" in sentence(capfd.readouterr().err)
+
+
 # Outputs that cannot be written. Below a regular file and in /proc not even root can write.
 
 
@@ -271,6 +279,25 @@ def test_the_real_command(model: Path, tmp_path: Path, out: Path) -> None:
     first, second = err.splitlines()
     assert "cut.png" in sentence(first)
     assert second == f"{ASTRONAUT}: 1 face -> {out / 'astronaut.jpg'}"
+
+
+@pytest.mark.parametrize("lines", ["-", "x.jsonl", None])
+def test_a_name_that_is_not_utf8(lines: str | None, model: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    source, out = tmp_path / name, tmp_path / "out"
+    source.write_bytes(ASTRONAUT.read_bytes())
+    json_to = {None: [], "-": ["--json", "-"]}.get(lines, ["--json", tmp_path / "x.jsonl"])
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    process = start("run", source, tmp_path / f"no{name}", "-o", out, *json_to, "--model", model, env=environment)
+    said, err = process.communicate(timeout=120)
+    assert process.returncode == 1  # for the second source, which is not there
+    told = (err if lines == "-" else said + err).splitlines()
+    assert f"{tmp_path}/caf\\udce9.jpg: 1 face -> {out}/caf\\udce9.jpg" in told
+    assert f"error: There is no image '{tmp_path}/nocaf\\udce9.jpg'; check the path." in told
+    if lines:
+        (line,) = (said if lines == "-" else (tmp_path / "x.jsonl").read_text()).splitlines()
+        assert json.loads(line)["source"] == str(source)
+    assert [p.name for p in out.iterdir()] == [name]
 
 
 def default_signals() -> None:

@@ -13,7 +13,7 @@ from keyposs_trt.cli.main import main
 from keyposs_trt.engine import manifest as manifest_module
 from keyposs_trt.engine.gpu import Driver
 
-pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT-RTX: pip install 'keyposs-trt[rtx]'")
+pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT-RTX: pip install -e '.[rtx]'")
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.rtx
 
@@ -65,6 +65,27 @@ def test_one_failure_is_reported_and_the_rest_is_built(model, tmp_path, capsys):
     assert (int8["plan"], int8["manifest"]) == (None, None)
     assert "Q/DQ" in int8["error"]
     assert (fp32["error"], fp32["manifest"]["precision"]) == (None, "fp32")
+
+
+@pytest.mark.parametrize("report", ["file/report.json", "folder"])
+def test_a_report_that_cannot_be_written_is_told_before_the_build(model, tmp_path, capsys, report):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert build(model, tmp_path / "out", "--json", str(tmp_path / report)) == 1
+    captured = capsys.readouterr()
+    assert f"error: Cannot write '{tmp_path / report}'" in captured.err
+    assert "Building" not in captured.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_trying_the_report_leaves_nothing_and_keeps_an_old_one(model, tmp_path):
+    report = tmp_path / "report.json"
+    for before in ([], [report]):
+        for path in before:
+            path.write_text("old")
+        assert build(model, tmp_path / "out", "--gpu", "sm90", "--json", str(report)) == 2
+        assert list(tmp_path.iterdir()) == before
+    assert report.read_text() == "old"
 
 
 def test_json_on_standard_output_stands_alone(model, tmp_path, capsys):

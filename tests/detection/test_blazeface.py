@@ -112,6 +112,37 @@ def test_lone_small_face_in_a_large_image(astronaut: np.ndarray) -> None:
     assert iou(found.boxes[0], expected) > 0.65
 
 
+def fake_find(monkeypatch: pytest.MonkeyPatch, whole: list[tuple[float, ...]], tile: list[tuple[float, ...]]) -> None:
+    """Makes the network find faces (x, y, size, score) in a whole image of 1000 pixels, and in the tile at its top left."""
+
+    def find(self: BlazeFace, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        faces = np.array(whole if len(image) == 1000 else tile if image[0, 0, 0] else [], np.float32).reshape(-1, 4)
+        shapes = faces[:, None, :2] + np.linspace(-0.2, 0.2, 8, dtype=np.float32)[:, None] * [1, -1] * faces[:, None, 2:3]
+        shapes[:, 0], shapes[:, 1] = faces[:, :2], faces[:, 2:3]
+        return faces[:, 3], shapes.astype(np.float32)
+
+    monkeypatch.setattr(BlazeFace, "_find", find)
+
+
+@pytest.fixture
+def marked() -> np.ndarray:
+    image = np.zeros((1000, 1000, 3), np.uint8)
+    image[0, 0] = 255
+    return image
+
+
+def test_a_small_face_is_kept_where_the_tiles_show_none(detector: BlazeFace, marked: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_find(monkeypatch, [(100, 100, 50, 0.6), (102, 100, 50, 0.7), (700, 700, 300, 0.9)], [])
+    found = detector(marked)
+    np.testing.assert_allclose(found.scores, [0.9, 0.7])
+    # The tile's face goes before the same one of the whole image, however poor and sure that is.
+    fake_find(monkeypatch, [(112, 155, 75, 0.9), (300, 100, 50, 0.6)], [(100, 100, 40, 0.8)])
+    found = detector(marked)
+    np.testing.assert_allclose(found.scores, [0.8, 0.6])
+    fake_find(monkeypatch, [], [])
+    assert len(detector(marked)) == 0
+
+
 def test_calls_from_several_threads(detector: BlazeFace, astronaut: np.ndarray) -> None:
     images = [np.roll(astronaut, 40 * i, 1) for i in range(4)]
     alone = [detector(image).boxes for image in images]

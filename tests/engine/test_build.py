@@ -23,7 +23,7 @@ from keyposs_trt.models import resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT-RTX: pip install 'keyposs-trt[rtx]'")
+trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT-RTX: pip install -e '.[rtx]'")
 onnx = pytest.importorskip("onnx")
 pytestmark = pytest.mark.rtx
 

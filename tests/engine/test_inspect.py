@@ -14,6 +14,7 @@ from keyposs_trt.engine import manifest as manifest_module
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.inspect import inspect_file
 from keyposs_trt.engine.manifest import Manifest, manifest_path, write_plan
+from keyposs_trt.engine.runner import open_runner
 from keyposs_trt.errors import BackendError, InputError, ModelError
 
 PLAN = b"vtrt\0\0\0\0" + bytes(16) + bytes([1, 7, 1, 116]) + bytes(100)
@@ -99,7 +100,7 @@ def test_foreign_onnx_is_explained_and_does_not_run(tmp_path):
 def test_onnx_without_the_onnx_package(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     found = explain(model)
-    assert "keyposs-trt[build]" in found["note"]
+    assert found["note"].endswith("pip install onnx")
     assert (found["spec"]["points"], found["runs_here"]) == (5, True)
 
 
@@ -119,6 +120,21 @@ def test_plan_that_runs_here(plan, monkeypatch):
 def test_plan_for_another_gpu(plan, monkeypatch):
     set_gpu(monkeypatch, Gpu("NVIDIA GeForce RTX 4070", (8, 9)))
     assert "was built for sm86" in explain(plan)["reason"]
+
+
+@pytest.mark.parametrize("name", ["tiny.trt", "tiny.bin"])
+def test_plan_under_a_name_no_runner_takes(plan, monkeypatch, name):
+    set_gpu(monkeypatch, Gpu("NVIDIA GeForce RTX 3060", (8, 6)))
+    values = json.loads(manifest_path(plan).read_text())
+    path = plan.rename(plan.with_name(name))
+    manifest_path(plan).unlink()
+    manifest_path(path).write_text(json.dumps({**values, "plan": name}))
+    for file, kind in ((path, "plan"), (manifest_path(path), "manifest")):
+        found = explain(file)
+        assert (found["kind"], found["manifest"]["precision"], found["runs_here"]) == (kind, "fp16", False)
+        assert found["reason"] == f"The name of an engine ends in .plan or .engine; rename '{name}', and its manifest with it."
+    with pytest.raises(ModelError, match="is not a model this tool runs"):
+        open_runner(path)
 
 
 def test_damaged_plan_is_still_explained(plan):
@@ -147,6 +163,14 @@ def test_manifest(plan):
     assert "needs an NVIDIA GPU" in found["reason"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../x.plan", "/x.plan"])
+def test_manifest_of_a_plan_elsewhere(plan, name):
+    values = json.loads(manifest_path(plan).read_text())
+    manifest_path(plan).write_text(json.dumps({**values, "plan": name}))
+    with pytest.raises(ModelError, match=r"is damaged .*not a file name"):
+        inspect_file(manifest_path(plan))
+
+
 def test_manifest_without_its_plan(plan):
     plan.unlink()
     assert "is missing" in explain(manifest_path(plan))["reason"]
@@ -168,6 +192,23 @@ def test_training_checkpoint(tmp_path, name):
     assert (found["kind"], found["recipe"], found["epoch"], found["global_step"]) == ("checkpoint", recipe, 7, 123)
     assert (found["tensors"], found["parameters"], found["stored_as"]) == (2, 10, ["float16", "float32"])
     assert f"keyposs-trt export {path}" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": None, "hyper_parameters": {"recipe": {}}},
+        {"state_dict": [1], "hyper_parameters": {"recipe": {}}},
+        {"state_dict": {}, "hyper_parameters": {"recipe": None}},
+        {"state_dict": {}, "hyper_parameters": {"recipe": "face68-32"}},
+    ],
+)
+def test_checkpoint_with_other_things_in_it(tmp_path, content):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "odd.ckpt"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match=r"odd\.ckpt' is laid out as a checkpoint, but its state_dict or recipe is not a dict"):
+        inspect_file(path)
 
 
 def test_bare_weights(tmp_path):
@@ -220,7 +261,7 @@ def test_checkpoint_without_torch(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     path.write_bytes(b"PK\x03\x04")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(BackendError, match=r"needs torch: pip install 'keyposs-trt\[train\]'"):
+    with pytest.raises(BackendError, match=r"needs torch; install it with: pip install torch$"):
         inspect_file(path)
 
 
@@ -267,6 +308,8 @@ def test_damaged_safetensors(tmp_path, content):
         ("bad.onnx", b"hello", ModelError, "no ONNX model"),
         ("ours.json", b'{"a": 1}', ModelError, "no engine manifest"),
         ("broken.json", b"{", ModelError, "not JSON"),
+        ("deep.json", b'{"a":' * 100_000, ModelError, "not JSON"),
+        ("text.trt", b"hello", ModelError, "nothing this toolkit knows"),
     ],
 )
 def test_anything_else(tmp_path, name, content, error, words):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from keyposs_trt.engine.manifest import Manifest, check_file, check_machine, man
 from keyposs_trt.errors import InputError, ModelError, OutputError
 
 PLAN = bytes(range(256)) * 4
+SPEC = asdict(tiny_spec())
 ADA = Gpu("NVIDIA GeForce RTX 4070", (8, 9))
 
 
@@ -109,13 +110,43 @@ def test_foreign_or_broken_manifest(plan, text, words):
         ("spec", {"name": "x"}),
         ("spec", None),
         ("spec", "points"),
+        ("spec", {**SPEC, "format_version": "7"}),
+        ("spec", {**SPEC, "format_version": 1}),
+        ("spec", {**SPEC, "points": 0}),
+        ("spec", {**SPEC, "points": 68.5}),
+        ("spec", {**SPEC, "decoder": "none", "decoder_parameters": None}),
+        ("spec", {**SPEC, "more": 1}),
+        ("plan", ""),
+        ("plan", "../x.plan"),
+        ("plan_bytes", "1024"),
+        ("plan_bytes", None),
+        ("workspace", "abc"),
+        ("workspace", 1.5),
+        ("workspace", -1),
+        ("layers", None),
+        ("layers", {"CONVOLUTION": 3}),
+        ("layers", {"CONVOLUTION": {"fp16": "3"}}),
+        ("cuda", 13.0),
+        ("gpu", ["Orin"]),
+        ("created", 2026),
+        ("build_seconds", "fast"),
+        ("batch", [1, 4, True]),
+        ("targets", []),
+        ("targets", [86]),
     ],
 )
 def test_edited_manifest(plan, key, value):
     values = json.loads(make().to_json())
     manifest_path(plan).write_text(json.dumps({**values, key: value}))
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match=r"The manifest '.*plan\.json' is damaged \(.*\); build the engine again") as e:
         read_manifest(plan)
+    assert "\n" not in str(e.value)
+
+
+def test_fields_that_may_be_null_or_set(plan):
+    for more in ({}, {"cuda": "13.0", "gpu": "Orin", "workspace": 1 << 30, "build_seconds": 3}):
+        write_plan(plan, PLAN, make(**more))
+        assert read_manifest(plan) == make(**more)
 
 
 def test_whole_plan_passes(plan):

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from model_zoo import spot_image, template, tiny_model
 
+from keyposs_trt.engine import onnxruntime_runner as module
 from keyposs_trt.engine.onnxruntime_runner import OnnxRuntimeRunner
 from keyposs_trt.errors import BackendError, ModelError, UsageError
 
@@ -73,6 +74,19 @@ def test_wrong_crops_and_closed(model: Path, crops: np.ndarray) -> None:
         runner(crops[:, :64])
     runner.close()
     runner.close()
+    with pytest.raises(BackendError, match="is closed"):
+        runner(crops)
+
+
+def test_closed_by_another_thread_during_a_call(model: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = OnnxRuntimeRunner(model)
+
+    def close_first(crops: np.ndarray, spec: object) -> np.ndarray:
+        runner.close()
+        return crops
+
+    monkeypatch.setattr(module, "check_crops", close_first)
+    assert len(runner(crops)) == 3
     with pytest.raises(BackendError, match="is closed"):
         runner(crops)
 

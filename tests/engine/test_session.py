@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from keyposs_trt.engine.session import first_line, open_session
+from keyposs_trt.engine.session import open_session
 from keyposs_trt.errors import ModelError
 
 BLAZEFACE = Path(__file__).parents[2] / "keyposs_trt" / "detection" / "data" / "blazeface_back_256.onnx"
@@ -38,7 +38,14 @@ def test_missing_file() -> None:
         open_session("nowhere.onnx")
 
 
-@pytest.mark.parametrize("size", [0, 1, 100, 300_000])
+def test_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "cut.onnx"
+    path.touch()
+    with pytest.raises(ModelError, match="is empty; copy or export it again"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("size", [1, 100, 300_000])
 def test_truncated_file(tmp_path: Path, size: int, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(BLAZEFACE.read_bytes()[:size])
@@ -48,8 +55,3 @@ def test_truncated_file(tmp_path: Path, size: int, capfd: pytest.CaptureFixture[
     assert message.startswith(f"'{path}' cannot be loaded as an ONNX model (")
     assert "\n" not in message
     assert capfd.readouterr() == ("", "")
-
-
-def test_first_line() -> None:
-    assert first_line(RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model failed.\nmore")) == "Load model failed"
-    assert first_line(ValueError()) == "ValueError"

@@ -289,6 +289,22 @@ def test_driver_older_than_cuda_python(machine, monkeypatch):
         TensorRTRunner(m.path)
 
 
+def test_a_failing_free_hides_nothing_and_frees_the_rest(machine, monkeypatch):
+    m = machine()
+    real = m.cuda.cudaFree
+    tried = []
+
+    def free(address):
+        tried.append(address)
+        return (CudaError.cudaErrorMemoryAllocation,) if len(tried) == 1 else real(address)
+
+    monkeypatch.setattr(m.cuda, "cudaFree", free)
+    m.engine.fail = True
+    with pytest.raises(BackendError, match="engine failed"), TensorRTRunner(m.path) as runner:
+        runner(crops(1))
+    assert (len(tried), list(m.cuda.blocks), m.cuda.streams) == (4, tried[:1], 0)
+
+
 def test_plan_that_does_not_load_gives_tensorrts_reason(machine):
     m = machine(loads=False)
     with pytest.raises(BackendError, match=r"TensorRT cannot load .*: Magic tag does not match; .*keyposs-trt build face68-32"):
@@ -319,7 +335,7 @@ def test_other_backend_than_the_plans(machine):
 def test_without_cuda_python(machine, monkeypatch):
     m = machine()
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(BackendError, match=r"needs cuda-python: pip install 'keyposs-trt\[gpu\]'"):
+    with pytest.raises(BackendError, match=r"needs cuda-python; install it with: pip install 'cuda-bindings<14'"):
         TensorRTRunner(m.path)
 
 
@@ -338,7 +354,7 @@ def test_real_gpu_agrees_with_onnxruntime(tmp_path):
     gpu = current_gpu()
     if gpu is None:
         pytest.skip("there is no NVIDIA GPU")
-    pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python: pip install 'keyposs-trt[gpu]'")
+    pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python: pip install -e '.[gpu]'")
     installed = [b for b in installed_backends().values() if isinstance(b, Backend)]
     fitting = [b for b in installed if not b.is_rtx or gpu.target in b.known_targets()]
     if not fitting:

@@ -75,7 +75,7 @@ def test_auto_takes_tensorrt_first_and_rtx_next(installed):
 
 def test_nothing_installed_says_how_to_get_it(installed):
     installed()
-    with pytest.raises(BackendError, match=r"Neither .* pip install 'keyposs-trt\[rtx\]'"):
+    with pytest.raises(BackendError, match=r"Neither .* pip install 'tensorrt-rtx-cu13-bindings<2' 'tensorrt-rtx-cu13-libs<2'"):
         load_backend()
     with pytest.raises(BackendError, match=r"TensorRT is not installed: .*JetPack"):
         load_backend("tensorrt")

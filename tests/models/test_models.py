@@ -44,7 +44,7 @@ def test_a_short_name_goes_before_a_file_of_that_name(folder: Path) -> None:
     assert models.resolve("./other") == Path("other")
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "nothing.onnx", "../other.onnx"])
+@pytest.mark.parametrize("name", ["", "nothing", "nothing.onnx", "../other.onnx", "x" * 300])
 def test_unknown(folder: Path, name: str) -> None:
     with pytest.raises(ModelError, match=r"shipped model \(face68-32, other\)"):
         models.resolve(name)

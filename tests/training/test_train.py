@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 
 import numpy as np
 import pytest
 
+onnx = pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 from keyposs_trt.cli.main import main  # noqa: E402
-from keyposs_trt.errors import DataError, ModelError  # noqa: E402
+from keyposs_trt.errors import BuildError, DataError, ModelError  # noqa: E402
 from keyposs_trt.graph import read_spec  # noqa: E402
 from keyposs_trt.landmarker import Landmarker  # noqa: E402
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
 from keyposs_trt.training.datasets.views import EpochSampler, TrainingViews, ViewStore  # noqa: E402
+from keyposs_trt.training.export import check_against_torch, to_onnx  # noqa: E402
 from keyposs_trt.training.recipe import load_recipe  # noqa: E402
 from keyposs_trt.training.train import run_training  # noqa: E402
 
@@ -112,17 +115,34 @@ def test_export_and_run(checkpoint, tmp_path, capsys):
     assert maps_only.stat().st_size > 1.5 * out.stat().st_size
 
 
+def test_an_export_that_computes_something_else_is_refused(checkpoint):
+    module = load_checkpoint(checkpoint)
+    model = to_onnx(module)
+    check_against_torch(model, module)
+    wrong = copy.deepcopy(model)
+    stride = next(i for i in wrong.graph.initializer if i.name == "decode/stride")
+    stride.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(stride) * np.float32(1.01), stride.name))
+    with pytest.raises(BuildError, match="landmarks differ"):
+        check_against_torch(wrong, module)
+    with torch.no_grad():
+        module.network.head.weight.mul_(3)
+    with pytest.raises(BuildError, match="maps differ"):
+        check_against_torch(model, module)
+
+
 def test_bad_checkpoints_are_refused(checkpoint, tmp_path, capsys):
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(checkpoint.read_bytes()[:1000])
     other = tmp_path / "other.ckpt"
     torch.save({"weights": torch.zeros(2)}, other)
-    for path, words in ((cut, "damaged"), (other, "not a checkpoint"), (tmp_path / "none.ckpt", "no checkpoint")):
+    empty = tmp_path / "empty.ckpt"
+    torch.save({"hyper_parameters": {"recipe": None}, "state_dict": {}}, empty)
+    for path, words in ((empty, "do not fit"), (cut, "damaged"), (other, "not a checkpoint"), (tmp_path / "none.ckpt", "no checkpoint")):
         with pytest.raises(ModelError, match=words):
             load_checkpoint(path)
         assert main(["export", str(path)]) == 1
         assert words in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.ckpt", "other.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.ckpt", "empty.ckpt", "other.ckpt"]
 
 
 def test_train_on_the_command_line(recipe_file, checkpoint, capsys):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,9 +113,60 @@ def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == '{"a":[1,2]}\n'
 
 
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe, link, got = tmp_path / "pipe", tmp_path / "link", []
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        reader = threading.Thread(target=lambda: got.append(pipe.read_text()), daemon=True)
+        reader.start()
+        with JsonLines(str(path)) as lines:
+            lines.write({"a": 1})
+        reader.join(10)
+        assert not reader.is_alive()
+        assert pipe.is_fifo()
+    assert got == ['{"a":1}\n'] * 2
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    with JsonLines(str(tmp_path / "link.jsonl")) as lines:
+        lines.write({"a": 1})
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert read(tmp_path / "real.jsonl") == [{"a": 1}]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("into", ["pipe", "file"])
+def test_the_device_of_standard_output(tmp_path: Path, into: str) -> None:
+    stdout = tmp_path / "stdout"  # a link of our own: /dev/stdout is not put at risk
+    stdout.symlink_to("/proc/self/fd/1")
+    code = (
+        "import sys\nfrom keyposs_trt.video.jsonl import JsonLines\nprint('before', flush=True)\n"
+        "with JsonLines(sys.argv[1]) as lines: lines.write({'a': 1})\nprint('after')"
+    )
+    command = [sys.executable, "-c", code, str(stdout)]
+    if into == "pipe":
+        text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    else:
+        with (tmp_path / "file").open("w") as f:
+            subprocess.run(command, stdout=f, check=True)
+        text = (tmp_path / "file").read_text()
+    assert text == 'before\n{"a":1}\nafter\n'
+    assert stdout.is_symlink()
+
+
 def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for target in (tmp_path / "file" / "a.jsonl", tmp_path / "file" / "b" / "a.jsonl", tmp_path, Path("/proc/a.jsonl")):
+    for target in (
+        tmp_path / "file" / "a.jsonl",
+        tmp_path / "file" / "b" / "a.jsonl",
+        tmp_path,
+        Path("/proc/a.jsonl"),
+        tmp_path / ("x" * 300),
+    ):
         with pytest.raises(OutputError, match="Cannot write"), JsonLines(str(target)):
             pass
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

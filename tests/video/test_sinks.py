@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from keyposs_trt.errors import OutputError, UsageError
-from keyposs_trt.video.sinks import CODECS, VideoSink, plan_outputs
+from keyposs_trt.video.sinks import CODECS, VideoSink, plan_outputs, writable_fps
 from keyposs_trt.video.sources import Source
 
 if TYPE_CHECKING:
@@ -86,6 +87,23 @@ def test_outs_that_make_no_sense(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_pipe_or_an_endless_name_is_refused_before_the_work(tmp_path: Path) -> None:
+    for name in ("pipe.png", "pipe.mp4"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "link.mp4").symlink_to("pipe.mp4")
+    clip = Source("video", "a.mp4")
+    for source, name in ((image("a.jpg"), "pipe.png"), (clip, "pipe.mp4"), (clip, "link.mp4")):
+        with pytest.raises(OutputError, match="pipe or device"):
+            plan_outputs([source], str(tmp_path / name))
+    with pytest.raises(OutputError, match="too long"):
+        plan_outputs([image("a.jpg")], str(tmp_path / ("x" * 300)))
+    with pytest.raises(OutputError, match="pipe or device"):
+        VideoSink(tmp_path / "link.mp4", 25)
+    assert (tmp_path / "pipe.png").is_fifo()
+    assert (tmp_path / "pipe.mp4").is_fifo()
+    assert (tmp_path / "link.mp4").is_symlink()
+
+
 def frame(i: int, width: int = 64, height: int = 48) -> np.ndarray:
     return np.full((height, width, 3), 10 * i, np.uint8)
 
@@ -111,6 +129,43 @@ def test_video_plays_back(tmp_path: Path, suffix: str, fps: float) -> None:
     assert rate == pytest.approx(fps, rel=1e-3)
     assert means == pytest.approx([10 * i for i in range(10)], abs=4)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+@pytest.mark.parametrize("fps", [90.123, 239.123, 999.99, 0.0123])
+def test_rates_with_many_decimals(tmp_path: Path, suffix: str, fps: float) -> None:
+    with VideoSink(tmp_path / f"a{suffix}", fps) as sink:
+        for i in range(3):
+            sink.write(frame(i))
+    rate, means = played(tmp_path / f"a{suffix}")
+    assert rate == pytest.approx(fps, rel=1e-4, abs=1e-3)
+    assert len(means) == 3
+
+
+@pytest.mark.parametrize("fps", [0.0, -5.0, float("nan"), float("inf"), 1e9, 1e-9])
+def test_rates_of_broken_headers(tmp_path: Path, fps: float) -> None:
+    with VideoSink(tmp_path / "a.mp4", fps) as sink:
+        sink.write(frame(0))
+    assert played(tmp_path / "a.mp4")[0] == 25
+
+
+def test_rates_are_changed_no_more_than_needed() -> None:
+    rates = [25.0, 23.976, 65.535, 65.5364, 90.123, 655.36, 1000.0, 0.01]
+    assert [writable_fps(r) for r in rates] == [25.0, 23.976, 65.535, 65.54, 90.12, 655.4, 1000.0, 0.01]
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link.mp4").symlink_to("data.bin")  # the container is chosen by the name given
+    with VideoSink(tmp_path / "link.mp4", 25) as sink:
+        sink.write(frame(0))
+    assert (tmp_path / "link.mp4").is_symlink()
+    assert len(played(tmp_path / "data.bin")[1]) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_name_that_opencv_would_crash_on(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="UTF-8"):
+        VideoSink(tmp_path / os.fsdecode(b"caf\xe9.mp4"), 25)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -46,6 +47,38 @@ def test_patterns(folder: Path) -> None:
     assert ("image", "deep/c.jpg") in names(expand(str(folder / "**" / "*")), folder)
     # A file whose name looks like a pattern is that file.
     assert names(expand(str(folder / "strange[1].jpg")), folder) == [("image", "strange[1].jpg")]
+
+
+def test_hidden_files_are_left_out(folder: Path) -> None:
+    for name in ("._a.jpg", ".clip.1234abcd.mp4", "deep/._c.jpg", ".trash/d.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    for argument in (folder, folder / "*", folder / "**" / "*"):
+        assert not [n for _, n in names(expand(str(argument)), folder) if "/." in f"/{n}"]
+    assert len(expand(str(folder))) == 4
+    assert names(expand(str(folder / "._a.jpg")), folder) == [("image", "._a.jpg")]  # asked for by name
+    (folder / "only").mkdir()
+    (folder / "only" / "._a.jpg").write_text("x")
+    with pytest.raises(InputError, match="no image or video in folder"):
+        expand(str(folder / "only"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".jpg", "x" * 300 + ".mp4", "x" * 300 + "*"])
+def test_a_name_no_file_system_takes(name: str) -> None:
+    with pytest.raises(InputError, match=r"too long|matches"):
+        open_source(*expand(name))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9.jpg", b"caf\xe9.mp4"])
+def test_a_name_that_opencv_would_crash_on(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    if path.suffix == ".mp4":
+        path.write_bytes(b"x")
+        with pytest.raises(InputError, match="UTF-8"):
+            open_source(*expand(str(path)))
+    else:
+        path.write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+        assert isinstance(open_source(*expand(str(path))), ImageFrames)
 
 
 def test_a_file_of_unknown_suffix_is_known_by_its_content(folder: Path) -> None:
@@ -109,6 +142,12 @@ def test_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     CameraFrames("/dev/video7").close()
     with pytest.raises(InputError, match="Camera '3' cannot be opened"):
         open_source(Source("camera", "3"))
+
+
+@pytest.mark.parametrize("number", ["99999999999", "9" * 5000])
+def test_a_camera_number_out_of_range(number: str) -> None:
+    with pytest.raises(InputError, match=rf"^Camera '{number}' cannot be opened"):
+        open_source(*expand(number))
 
 
 def test_video_opens(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from keyposs_trt.geometry import box_of_points, crop_matrix, square_of_box, transform
+from keyposs_trt.crop import crop_faces
+from keyposs_trt.geometry import box_of_points, square_of_box, transform
 from keyposs_trt.training.datasets.augment import Augmentation, random_crop, random_pixels
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class TrainingViews(Dataset):
         crop, points = random_crop(
             self.store.image(view), self.store.points[view], self.flip_pairs, self.size, self.crop_scale, rng, self.augmentation
         )
-        return to_tensor(random_pixels(crop, rng, self.augmentation)), torch.from_numpy(points)
+        bgr = random_pixels(crop, rng, self.augmentation)
+        return to_tensor(bgr[..., ::-1]), torch.from_numpy(points)
 
 
 class EpochSampler(Sampler[int]):
@@ -107,11 +109,11 @@ class PlainViews(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         view = int(self.store.originals[index])
         points = self.store.points[view]
-        matrix = crop_matrix(square_of_box(box_of_points(points), self.crop_scale), self.size)
-        crop = cv2.warpAffine(self.store.image(view), matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
-        return to_tensor(np.asarray(crop, np.uint8)), torch.from_numpy(transform(matrix, points))
+        squares = square_of_box(box_of_points(points), self.crop_scale)[None]
+        crops, matrices = crop_faces(self.store.image(view), squares, self.size)
+        return to_tensor(crops[0]), torch.from_numpy(transform(matrices[0], points))
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    """[3, H, W] uint8 RGB of an image [H, W, 3] BGR."""
-    return torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+    """[3, H, W] uint8 of an image [H, W, 3]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

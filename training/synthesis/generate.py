@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,6 +24,7 @@ from keyposs_trt.training.synthesis.labels import TEACHER_68
 from keyposs_trt.training.synthesis.mesh import FaceMesh, load_mesh
 from keyposs_trt.training.synthesis.render import PortraitRenderer
 
+VERSION = 2  # of the labels and the rendering; views made by another are not mixed with new ones
 TEACHER_FILE = "mediapipe478.npz"
 JPEG_QUALITY = 95
 YAW_LIMIT, PITCH_LIMIT = float(np.deg2rad(70)), float(np.deg2rad(35))
@@ -124,14 +126,17 @@ def render_dataset(options: SynthesisOptions, out: Path, workers: int = 2) -> li
     """
     from tqdm import tqdm
 
-    wanted = json.dumps(asdict(options), sort_keys=True, indent=1)
+    wanted = json.dumps({**asdict(options), "version": VERSION}, sort_keys=True, indent=1)
     stamp = out / "options.json"
     if stamp.exists() and stamp.read_text() != wanted:
-        raise DataError(f"'{out}' holds views made with other options; delete that folder or choose another for the views.")
+        raise DataError(
+            f"'{out}' holds views made with other options or by another version; delete that folder or choose another for the views."
+        )
     jobs = []
     for number, folder in enumerate(options.folders):
-        for i, portrait in enumerate(find_portraits(Path(folder), options.hold_out)):
-            jobs.append((portrait, out / f"{number}_{portrait.path.stem}.npz", options, (options.seed, number, i)))
+        for portrait in find_portraits(Path(folder), options.hold_out):
+            name = f"{number}_{portrait.path.stem}"
+            jobs.append((portrait, out / f"{name}.npz", options, (options.seed, zlib.crc32(name.encode()))))
     if not jobs:
         raise DataError(f"No portraits were found in {', '.join(options.folders)}; give folders that hold images and labels.")
     with atomic_path(stamp) as t:
