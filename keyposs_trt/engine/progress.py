@@ -70,11 +70,14 @@ class Steps:
             except KeyboardInterrupt as e:  # again and again, if need be: TensorRT must not be left running at exit
                 interrupt = e
                 self._stop.set()
-        if interrupt is not None:
-            raise interrupt
-        if self._error is not None:
-            raise self._error
-        return result[0]
+        error, self._error = interrupt or self._error, None
+        if error is None:
+            return result[0]
+        try:
+            raise error
+        finally:
+            # An error that is kept here keeps the builder alive, and with it the log that TensorRT writes all later messages to.
+            del error, interrupt
 
     def monitor(self, backend: Backend) -> Any:
         """An ``IProgressMonitor`` that reports here and stops TensorRT when asked to; None where the runtime has none."""
