@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,23 +47,6 @@ def test_bodies_that_overlap_in_two_threads(capfd: pytest.CaptureFixture[str]) -
             done.result()
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
-
-
-def test_many_threads_leave_the_descriptor_as_it_was() -> None:
-    before = os.fstat(2)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-
-    def enter(_: int) -> None:
-        with quiet_stderr():
-            os.write(2, b"")
-
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(enter, range(500)))
-    finally:
-        sys.setswitchinterval(interval)
-    assert os.path.samestat(os.fstat(2), before)
 
 
 def test_a_level_set_by_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

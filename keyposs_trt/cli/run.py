@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.debug:
         quiet_opencv()
+    if args.json == "/dev/stdout":
+        args.json = STDOUT  # so that nothing else is written there
     say = _Say(sys.stderr if args.json == STDOUT else sys.stdout)
     sources = _expand_all(args.source, say)
     if not sources:

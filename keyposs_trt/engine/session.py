@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keyposs_trt.errors import ModelError
+from keyposs_trt.files import is_utf8
 from keyposs_trt.graph.onnxruntime_package import load_session, require_onnxruntime
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ def open_session(path: str | os.PathLike[str], *, threads: int | None = None, gp
         ModelError: the file is missing, empty, or is not a model ONNX Runtime can load.
         BackendError: ONNX Runtime is missing.
     """
+    if not is_utf8(path):
+        raise ModelError(f"ONNX Runtime cannot open '{path}': its name is not UTF-8; rename the file.")
     ort = require_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0

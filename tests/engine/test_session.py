@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import onnxruntime
 import pytest
+from model_zoo import tiny_model
 
 from keyposs_trt.engine.session import open_session
 from keyposs_trt.errors import ModelError
@@ -55,3 +58,10 @@ def test_truncated_file(tmp_path: Path, size: int, capfd: pytest.CaptureFixture[
     assert message.startswith(f"'{path}' cannot be loaded as an ONNX model (")
     assert "\n" not in message
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.onnx")
+    shutil.copy(tiny_model(tmp_path / "tiny.onnx"), path)
+    with pytest.raises(ModelError, match="not UTF-8"):
+        open_session(os.fsdecode(path))
