@@ -61,7 +61,7 @@ def test_truncated_file(tmp_path: Path, size: int, capfd: pytest.CaptureFixture[
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
-    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.onnx")
+    path = tmp_path / os.fsdecode(b"caf\xe9.onnx")
     shutil.copy(tiny_model(tmp_path / "tiny.onnx"), path)
     with pytest.raises(ModelError, match="not UTF-8"):
-        open_session(os.fsdecode(path))
+        open_session(path)
