@@ -158,8 +158,12 @@ def one_pass(
     spec, seconds = landmarker.spec, {}
 
     def clock(call: Callable[[], Any]) -> tuple[float, Any]:
-        timed = [once(call) for _ in range(repeat)]
-        return float(np.median([s for s, _ in timed])), timed[-1][1]
+        result = None
+        times = []
+        for _ in range(repeat):
+            taken, result = once(call)
+            times.append(taken)
+        return float(np.median(times)), result
 
     assert landmarker.detector is not None
     seconds["detect"], found = clock(lambda: landmarker.detector(image))  # pyright: ignore[reportOptionalCall]
