@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             say.error("interrupted; what was finished until then is kept.")
     if records and records.lines and args.json != STDOUT:
         say(f"{records.lines} JSON line{'s'[: records.lines > 1]} -> {args.json}")
-    if not args.output and not args.json:
+    if not args.output and not args.json and not say.errors:
         say.note("Nothing was saved: -o OUT saves annotated pictures, --json FILE the landmarks.")
     return 1 if say.errors else 0
 

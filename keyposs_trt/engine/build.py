@@ -192,7 +192,7 @@ def _typed_graph(job: _Job, precision: str) -> onnx.ModelProto:
         advice = "; for TensorRT-RTX build fp16 instead: it has no INT8 convolutions" if job.backend.is_rtx else ""
         raise BuildError(
             f"An int8 engine needs Q/DQ nodes in the model, and '{job.model}' has none: "
-            f"calibrate it first, then build the calibrated model{advice}."
+            f"quantise it first (ONNX Runtime: quantize_static with QuantFormat.QDQ), then build the result{advice}."
         )
     _refuse_plugins(job)
     return to_fp16(job.graph) if precision == FP16 else expand_weights(job.graph)

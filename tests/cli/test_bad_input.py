@@ -191,7 +191,7 @@ def test_what_could_be_read_of_a_video_is_kept(
 @pytest.mark.parametrize("source", ["99999999999", "x" * 300, "x" * 300 + ".mp4"])
 def test_numbers_and_names_out_of_range(source: str, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", source, "--model", str(model)]) == 1
-    assert source in sentence(capfd.readouterr().err.partition("Nothing was saved")[0])
+    assert source in sentence(capfd.readouterr().err)
     assert main(["run", str(ASTRONAUT), "--model", "x" * 300]) == 1
     assert "There is no model" in sentence(capfd.readouterr().err)
 
