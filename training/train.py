@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from keyposs_trt.training.recipe import Recipe
 
 
+class _ProgressBar(TQDMProgressBar):
+    """A bar that is closed when training breaks off, so that it does not write over the message that follows."""
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002 (a hook)
+        self.train_progress_bar.close()
+
+
 def synthesis_options(recipe: Recipe) -> SynthesisOptions:
     """What a recipe renders."""
     d = recipe.data
@@ -73,7 +80,7 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
             EMAWeightAveraging(decay=recipe.training.ema),
             ModelCheckpoint(dirpath=out, filename="last", save_top_k=1, enable_version_counter=False),
             LearningRateMonitor("epoch"),
-            TQDMProgressBar(refresh_rate=10),
+            _ProgressBar(refresh_rate=10),
         ],
         gradient_clip_val=5.0,
         log_every_n_steps=20,
