@@ -82,14 +82,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
-def read_bytes(path: str | os.PathLike[str], what: str) -> bytes:
-    """The bytes of a file; ``what`` names it in messages ("image", "model").
+def read_bytes(path: str | os.PathLike[str], what: str, most: int = -1) -> bytes:
+    """The bytes of a file, or the first ``most`` of them; ``what`` names it in messages ("image", "model").
 
     Raises:
         InputError: the file is missing, a folder, empty or not readable.
     """
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(most)
     except FileNotFoundError:
         raise InputError(f"There is no {what} '{path}'; check the path.") from None
     except IsADirectoryError:

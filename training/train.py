@@ -64,11 +64,11 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
     threads = recipe.training.threads
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # for the rendering and loading processes; this one is set below
-    files = render_dataset(synthesis_options(recipe), Path(recipe.data.cache), workers=max(1, threads))
     torch.set_num_threads(threads)
     pl.seed_everything(recipe.training.seed, verbose=False)
+    module = LandmarkModule(recipe.to_dict(), pretrained=not resuming)  # first, as weights that cannot be had should not cost a rendering
+    files = render_dataset(synthesis_options(recipe), Path(recipe.data.cache), workers=max(1, threads))
     train, validation = _loaders(recipe, files)
-    module = LandmarkModule(recipe.to_dict(), pretrained=not resuming)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on the machine say nothing of the training
     trainer = pl.Trainer(
         max_epochs=recipe.training.epochs,

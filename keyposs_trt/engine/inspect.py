@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.manifest import SUFFIX, Manifest, manifest_path, open_plan, read_manifest, require_gpu
 from keyposs_trt.engine.runner import PLAN_SUFFIXES
-from keyposs_trt.errors import InputError, KeypossError, ModelError
+from keyposs_trt.errors import KeypossError, ModelError
+from keyposs_trt.files import read_bytes
 
 if TYPE_CHECKING:
     import os
@@ -39,24 +40,8 @@ def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     from keyposs_trt.models import model_names, resolve
 
     path = resolve(str(path)) if str(path) in model_names() else Path(path)
-    kind, explain = _kind(path, _head(path))
+    kind, explain = _kind(path, read_bytes(path, "file", _HEAD))
     return {"file": str(path), "kind": kind, "bytes": path.stat().st_size, **explain(path)}
-
-
-def _head(path: Path) -> bytes:
-    """The first bytes of a file."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except FileNotFoundError:
-        raise InputError(f"There is no file '{path}'; check the path.") from None
-    except IsADirectoryError:
-        raise InputError(f"'{path}' is a folder; give a file.") from None
-    except OSError as e:
-        raise InputError(f"Cannot read '{path}': {e.strerror or e}; check its permissions.") from e
-    if not head:
-        raise InputError(f"'{path}' is empty; copy or download it again.")
-    return head
 
 
 def _kind(path: Path, head: bytes) -> tuple[str, Callable[[Path], dict[str, Any]]]:
@@ -84,7 +69,7 @@ def _kind(path: Path, head: bytes) -> tuple[str, Callable[[Path], dict[str, Any]
 
 
 def _explain_plan(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"written_by": _plan_version(_head(path))}
+    found: dict[str, Any] = {"written_by": _plan_version(read_bytes(path, "file", _HEAD))}
     try:
         found["manifest"] = asdict(read_manifest(path))
     except ModelError as e:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from keyposs_trt.detection import Detector
     from keyposs_trt.landmarks import Landmarks
 
-# Mean landmark score below which a face is lost. With the default model, 99 of 100 crops without a face score less and
-# 99 of 100 faces more; a face that is lost by mistake costs a run of the detector, a wrong one followed shows nonsense.
+# Mean landmark score below which a face is lost: with the default model crops without a face stay below it and faces well
+# above; a face that is lost by mistake costs a run of the detector, a wrong one followed shows nonsense.
 LOST_SCORE = 0.55
 SAME_FACE = 0.3  # IoU from which a detection is a face that is followed already
 DUPLICATE = 0.5  # IoU from which two followed faces are one
