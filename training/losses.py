@@ -36,6 +36,26 @@ def coordinate_loss(decoded: torch.Tensor, points: torch.Tensor, size: int, knee
     return torch.where(inside(points, size), loss, 0.0)
 
 
+def likelihood_loss(decoded: torch.Tensor, covariance: torch.Tensor, points: torch.Tensor, size: int, least: float = 0.05) -> torch.Tensor:
+    """[N, L] Gaussian negative log-likelihood of the true positions, in nats, without its constant ln 2 pi.
+
+    (e^T C^-1 e + ln det C) / 2 of the error e and the covariance C the decoder predicts (Kendall and Gal 2017, for two dimensions).
+
+    Args:
+        decoded: [N, L, 2] positions in heatmap pixels.
+        covariance: [N, L, 3] xx, xy, yy in heatmap pixels squared.
+        points: [N, L, 2] true positions; one off the map costs nothing.
+        size: side of the map in heatmap pixels.
+        least: standard deviation in heatmap pixels added along every axis, so that a map without noise does not cost minus infinity.
+    """
+    e = points - decoded
+    xx, xy, yy = covariance.unbind(-1)
+    xx, yy = xx + least**2, yy + least**2
+    det = (xx * yy - xy * xy).clamp_min(least**4)
+    square = (yy * e[..., 0] ** 2 - 2 * xy * e[..., 0] * e[..., 1] + xx * e[..., 1] ** 2) / det
+    return torch.where(inside(points, size), (square + det.log()) / 2, 0.0)
+
+
 def inside(points: torch.Tensor, size: int) -> torch.Tensor:
     """[N, L] bool: the point lies on the map or within half a cell of it."""
     return ((points >= -0.5) & (points <= size - 0.5)).all(-1)

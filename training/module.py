@@ -62,7 +62,7 @@ class LandmarkModule(pl.LightningModule):
         target, sigma = self.to_map(points), self.recipe.target.sigma
         logits = self(images)
         maps = map_loss(logits, target, sigma).mean()
-        decoded = wls(self.network.heatmaps(logits.float()), sigma)
+        decoded = wls(self.network.heatmaps(logits.float()), sigma=sigma).points
         coordinates = coordinate_loss(decoded, target, logits.shape[-1]).mean()
         loss = maps + self.recipe.training.coordinate_weight * coordinates
         self.log_dict({"loss": loss, "map_loss": maps, "coordinate_loss": coordinates}, prog_bar=True)
@@ -70,7 +70,7 @@ class LandmarkModule(pl.LightningModule):
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         images, points = batch
-        decoded = self.to_crop(wls(self.network.heatmaps(self(images).float()), self.recipe.target.sigma))
+        decoded = self.to_crop(wls(self.network.heatmaps(self(images).float()), sigma=self.recipe.target.sigma).points)
         truth = points.cpu().numpy()
         self._nme += nme(decoded.cpu().numpy(), truth, normaliser(load_scheme(self.recipe.scheme), truth)).tolist()
 

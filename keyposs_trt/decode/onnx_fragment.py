@@ -1,39 +1,46 @@
 """The solver of ``keyposs_trt.decode.multilateration`` as standard ONNX operators.
 
-Valid for opset 17 and later (operators whose signature changed since, such as ReduceMax, are not used). N is free; every
-tensor is float32 whatever the maps are. Three choices follow from where the graph must run:
+Valid for opset 17 and later; the one operator whose signature changed since, ReduceMax, is written for the opset asked for. N is free;
+every tensor is float32 whatever the maps are. What follows from where the graph must run:
 
-- maps are sanitised before ArgMax and nothing behind it sees NaN, since ArgMax, Max and Clip treat NaN differently from
-  runtime to runtime;
-- the map is padded by the radius with a value no anchor can have, so the window around the argmax is one GatherElements
-  with constant offsets, never outside the map, and what lies beyond the border is dropped with the unusable anchors;
-- sums of products are Mul and ReduceSum, not MatMul, which TensorRT may compute in TF32 (10 bits of mantissa).
+- a map is read once: the maximum of each row gives the row of the peak, that row gives its column, and the window is one
+  GatherElements. An argmax over whole maps takes a runtime several times as long.
+- what lies beyond the border is read from an anchor of the map instead and counted as an outlier: no read outside, no padded copy.
+- a map with a NaN in its window gives the argmax; one whose argmax is a NaN, an infinity or beyond 1e20 also gets score 0. The
+  other implementations look at the remaining values; here every value would have to be tested, for maps that only a broken network emits.
+
+The small systems of the fit are in ``onnx_algebra``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from keyposs_trt.decode.decoded import grid_shift
+from keyposs_trt.decode.fit import REACH
 from keyposs_trt.decode.multilateration import (
     FLOOR,
     HUGE,
-    KAPPA_RANGE,
-    MIN_ANCHORS,
-    MIN_DETERMINANT,
+    LOWEST,
+    MAX_LOG,
+    OUTLIER,
     PRIOR,
     RADIUS,
     TINY,
+    anchor_steps,
     check_parameters,
-    window_offsets,
+    features,
+    first_anchors,
+    first_fit,
 )
+from keyposs_trt.decode.onnx_algebra import Moments, moment_columns, solve
 
 if TYPE_CHECKING:
     import onnx
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 PREFIX = "decode/"
 MIN_OPSET = 17
@@ -68,6 +75,22 @@ class Fragment:
         return self.many(op, name, list(inputs), 1, **attributes)[0]
 
 
+class Window(NamedTuple):
+    """Names of tensors.
+
+    Attributes:
+        cell: [N, L, 2] the argmax in crop pixels.
+        peak: [N, L, 1] its value.
+        relative: [N, L, K] anchors over the peak; those beyond the border lie far above it.
+        theta_index: [N, L, 6] which numbers of the first fit for all borders are those for this one.
+    """
+
+    cell: str
+    peak: str
+    relative: str
+    theta_index: str
+
+
 def wls_fragment(
     heatmaps: str,
     *,
@@ -77,8 +100,8 @@ def wls_fragment(
     sigma: float = 2.0,
     radius: int = RADIUS,
     prior: float = PRIOR,
-    floor: float = FLOOR,
     prefix: str = PREFIX,
+    opset: int = MIN_OPSET,
 ) -> Fragment:
     """Nodes from ``heatmaps`` [N, L, size, size], float16 or float32, to ``landmarks``, ``scores`` and ``covariance``.
 
@@ -87,144 +110,121 @@ def wls_fragment(
         size: side of the maps in heatmap pixels.
         stride: crop pixels per heatmap pixel.
         grid: ``corner`` or ``half_pixel``.
-        sigma, radius, prior, floor: see ``multilateration.wls``.
+        sigma, radius, prior: see ``multilateration.wls``.
         prefix: what the names of nodes, constants and inner tensors start with.
+        opset: of the graph the nodes are for, 17 or later.
 
     Returns:
-        The fragment; its last three nodes write the tensors ``landmarks`` [N, L, 2] and ``covariance`` [N, L, 3] in crop
-        pixels and ``scores`` [N, L].
+        The fragment; its nodes write the tensors ``landmarks`` [N, L, 2] and ``covariance`` [N, L, 3] in crop pixels and ``scores``
+        [N, L].
 
     Raises:
         UsageError: a parameter makes no sense.
     """
-    p = check_parameters(sigma=sigma, radius=radius, prior=prior, floor=floor)
+    p = check_parameters(sigma=sigma, radius=radius, prior=prior)
     f = Fragment(prefix)
-    cell, window = _window(f, heatmaps, size, p["radius"], stride, grid)
-    offset, score, covariance = _solve(f, window, **p)
+    window = _window(f, heatmaps, size, p["radius"], stride, grid, opset)
+    step, theta = _first(f, window, size, **p)
+    found = solve(f, _moments(f, window, theta, p["sigma"], p["radius"]), step, theta, sigma=p["sigma"], prior=p["prior"])
 
-    step = f("Mul", "step", f("Squeeze", "offset_xy", offset, f.constant("last", [-1], np.int64)), f.constant("stride", stride))
-    area = f("Mul", "area", covariance, f.constant("stride_squared", stride**2))
-    f("Add", "landmarks", cell, step)
-    f("Squeeze", "scores", score, f.constant("last_two", [-2, -1], np.int64))
-    f("Squeeze", "covariance", area, prefix + "last")
-    for node, name in zip(f.nodes[-3:], OUTPUTS, strict=True):
-        node.output[0] = name
+    zero = f.prefix + "zero"
+    tiny = f("Sub", "peak_over_tiny", window.peak, f.constant("tiny", TINY))  # whose logarithm is a NaN for an empty map
+    log_score = f("Min", "log_score", f("Add", "log_scale", found.log_amplitude, f("Log", "log_peak", tiny)), zero)
+    parts = f("Concat", "fit_parts", found.offset, f("Exp", "amplitude", log_score), found.covariance, axis=2)
+    fit = f("Mul", "fit", parts, f.constant("to_crop", [stride, stride, 1, *[stride**2] * 3]))
+    readable = f("Less", "readable", f("Abs", "peak_size", window.peak), f.constant("huge", HUGE))
+    peak_score = f("Clip", "peak_score", f("Where", "readable_peak", readable, window.peak, zero), zero, f.constant("one", 1))
+    at_score = f("MatMul", "peak_score_place", peak_score, f.constant("score_place", [[0, 0, 1, 0, 0, 0]]))
+    unknown = f.constant("unknown", [0, 0, 0, (REACH * stride) ** 2, 0, (REACH * stride) ** 2])
+    # Whatever went wrong on the way, a NaN or an infinity among the six makes their sum one.
+    total = f("MatMul", "fit_sum", fit, f.constant("six", np.ones((6, 1))))
+    finite = f("Less", "finite", f("Abs", "fit_size", total), f.prefix + "huge")
+    solved = f("And", "solved", finite, found.solved)
+    result = f("Where", "result", solved, fit, f("Add", "fallback", at_score, unknown))
+    offset, score, _ = f.many("Split", "result_parts", [result, f.constant("result_sizes", [2, 1, 3], np.int64)], 3, axis=2)
+    f("Add", "landmarks", window.cell, offset)
+    f("Squeeze", "scores", score, f.constant("last", [-1], np.int64))
+    split, *last = f.nodes[-3:]
+    for node, number, name in zip((*last, split), (0, 0, 2), OUTPUTS, strict=True):
+        node.output[number] = name
     return f
 
 
-def _window(f: Fragment, heatmaps: str, size: int, radius: int, stride: float, grid: str) -> tuple[str, str]:
-    """Crop position of the argmax [N, L, 2] and values of the anchors around it [N, L, 1, K]."""
-    side = size + 2 * radius
+def _window(f: Fragment, heatmaps: str, size: int, radius: int, stride: float, grid: str, opset: int) -> Window:
+    """The peak of each map and the anchors around it."""
     maps = f("Cast", "float", heatmaps, to=1)
-    finite = f("Less", "finite", f("Abs", "abs", maps), f.constant("huge", HUGE))
-    clean = f("Where", "clean", finite, maps, f.constant("unusable", -HUGE))
-    pads = f.constant("pads", [0, 0, radius, radius] * 2, np.int64)
-    # Lower than an unusable anchor, so that the argmax of a map without measurements still lies inside the map.
-    padded = f("Pad", "padded", clean, pads, f.constant("outside", -2 * HUGE))
-    flat = f("Reshape", "flat", padded, f.constant("flat_shape", [0, 0, side * side], np.int64))
-    index = f("ArgMax", "argmax", flat, axis=2, keepdims=0)
+    if opset < 18:
+        highest = f("ReduceMax", "row_maxima", maps, axes=[3], keepdims=0)
+    else:
+        highest = f("ReduceMax", "row_maxima", maps, f.constant("columns", [3], np.int64), keepdims=0)
+    row = f("ArgMax", "row", highest, axis=2, keepdims=0)
+    flat = f("Reshape", "flat", maps, f.constant("flat_shape", [0, 0, size * size], np.int64))
+    cells = f("Gather", "row_cells", f.constant("cells", np.arange(size**2).reshape(size, size), np.int32), row, axis=0)
+    values = f("GatherElements", "row_values", flat, cells, axis=2)
+    column = f("ArgMax", "column", values, axis=2, keepdims=1)
+    peak = f("GatherElements", "peak", values, column, axis=2)
+    start = f("GatherElements", "peak_cell", cells, column, axis=2)
+    place = np.arange(size) * stride + grid_shift(stride, grid)
+    x = f("Gather", "peak_x", f.constant("x_of_column", place), column, axis=0)
+    y = f("Gather", "peak_y", f.constant("y_of_row", place[:, None]), row, axis=0)
 
-    position = np.stack([np.tile(np.arange(side), side), np.repeat(np.arange(side), side)], -1) - radius
-    cell = f("Gather", "cell", f.constant("cells", position * stride + grid_shift(stride, grid)), index, axis=0)
+    steps, inside, of_row, of_column = anchor_steps(size, size, radius)
+    border_of_row = f("Gather", "border_of_row", f.constant("borders_of_rows", of_row, np.int32), row, axis=0)
+    line = f("Squeeze", "column_index", column, f.constant("axis_2", [2], np.int64))
+    border_of_column = f("Gather", "border_of_column", f.constant("borders_of_columns", of_column, np.int32), line, axis=0)
+    border = f("Add", "border", border_of_row, border_of_column)
+    far = np.where(inside, steps, 2 * size * size)
+    index = f("Add", "anchor_index", start, f("Gather", "anchor_steps", f.constant("steps", far, np.int32), border, axis=0))
+    safe = f("Min", "anchor_on_map", index, f.constant("last_cell", size * size - 1, np.int32))
+    beyond = f("Cast", "beyond", f("Sub", "cells_beyond", index, safe), to=1)
+    relative = f("Div", "relative_on_map", f("GatherElements", "anchors", flat, safe, axis=2), peak)
+    fit_of_border = _first_fits(size, 2.0, radius, 1.0)[1]
+    six = f.constant("theta_indices", fit_of_border[:, None] * 6 + np.arange(6), np.int32)
+    return Window(
+        f("Concat", "peak_place", x, y, axis=2),
+        peak,
+        f("Add", "relative", relative, beyond),
+        f("Gather", "theta_index", six, border, axis=0),
+    )
 
-    d = window_offsets(radius)
-    column = f("Unsqueeze", "argmax_column", index, f.constant("two", [2], np.int64))
-    anchors = f("Add", "anchors", column, f.constant("anchor_offsets", d[:, 1] * side + d[:, 0], np.int64))
-    values = f("GatherElements", "values", flat, anchors, axis=2)
-    return cell, f("Unsqueeze", "window", values, f.prefix + "two")
+
+def _first_fits(size: int, sigma: float, radius: int, prior: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[25, fits * 6] the different first fits side by side, and [ways] which one belongs to a way the border cuts the window."""
+    ways, fit_of_way = np.unique(anchor_steps(size, size, radius)[1][:, : first_anchors(radius)], axis=0, return_inverse=True)
+    fit_of_way = fit_of_way.ravel()
+    table = first_fit(size, size, sigma, radius, prior)[[int(np.argmax(fit_of_way == i)) for i in range(len(ways))]]
+    return np.concatenate(list(table), 1), fit_of_way
 
 
-def _solve(f: Fragment, window: str, *, sigma: float, radius: int, prior: float, floor: float) -> tuple[str, str, str]:
-    """Offset [N, L, 2, 1] from the argmax, score [N, L, 1, 1], covariance [N, L, 3, 1]; symbols as in ``multilateration``.
+def _first(f: Fragment, window: Window, size: int, *, sigma: float, radius: int, prior: float) -> tuple[str, str]:
+    """The first fit, less theta of the target and as theta [N, L, 6]."""
+    count = first_anchors(radius)
+    bounds = [f.constant(name, [value], np.int64) for name, value in (("first", 0), ("inner_size", count))]
+    inner = f("Slice", "inner", window.relative, *bounds, f.constant("window_axis", [2], np.int64))
+    log_h = f("Log", "inner_log", f("Max", "inner_floor", inner, f.constant("floor", FLOOR)))
+    y = f("Sub", "inner_over_target", log_h, f.constant("log_target", features(radius, sigma)[:count, 3]))
+    fits = f("MatMul", "first_fits", y, f.constant("first_fit", _first_fits(size, sigma, radius, prior)[0]))
+    step = f("GatherElements", "first_step", fits, window.theta_index, axis=2)
+    return step, f("Add", "first_theta", step, f.constant("theta_target", [0, 0, 0, 1, 0, 0]))
 
-    Shapes in the comments leave out N, L.
-    """
-    d = window_offsets(radius).astype(np.float32).T
-    rho = (d**2).sum(0, keepdims=True) / 2
-    last = f.constant("axis_last", [-1], np.int64)
-    rows = f.constant("axis_rows", [-2], np.int64)
-    tiny = f.constant("tiny", TINY)
-    fl = f.constant("floor", floor)
-    half = f.constant("half", 0.5)
 
-    # Anchors, their log values y and weights p, all [1, K].
-    peak = f("Gather", "peak", window, f.constant("centre", [d.shape[1] // 2], np.int64), axis=3)
-    base = f("Max", "base", peak, tiny)
-    relative = f("Div", "relative", window, base)
-    usable = f("Cast", "usable", f("Greater", "above_floor", relative, fl), to=1)
-    n = f("ReduceSum", "n", usable, last)
-    kept = f("Mul", "kept", relative, usable)
-    w = f("Mul", "w", kept, kept)
-    p = f("Div", "p", w, f("Max", "w_positive", f("ReduceSum", "w_sum", w, last), tiny))
-    y = f("Log", "y", f("Max", "relative_above_floor", relative, fl))
-
-    # S [4, 4]: centred weighted second moments of the features dx, dy, rho, y.
-    features = f.constant("features", np.concatenate([d, rho, 0 * rho]))
-    feature = f("Add", "feature", f("Mul", "y_row", y, f.constant("y_only", [[0], [0], [0], [1]])), features)
-    mean = f("ReduceSum", "feature_mean", f("Mul", "p_feature", p, feature), last)
-    centred = f("Sub", "centred", feature, mean)
-    left = f("Unsqueeze", "left", f("Mul", "p_centred", p, centred), f.constant("axis_3", [3], np.int64))
-    right = f("Unsqueeze", "right", centred, f.constant("axis_2", [2], np.int64))
-    S = f("ReduceSum", "moments", f("Mul", "products", left, right), last, keepdims=0)
-    flat = f("Reshape", "moments_flat", S, f.constant("moments_shape", [0, 0, 16], np.int64))
-
-    # Columns of the 2x2 system: U = G^-1 <d rho>, V = G^-1 <d y>.
-    xx, xy, xr, xt, yy, yr, yt, rr, rt = 0, 1, 2, 3, 5, 6, 7, 10, 11  # of S, flat
-    rows_of = {
-        "G_cross": [[yy, yy], [xx, xx]],
-        "B": [[xr, xt], [yr, yt]],
-        "B_cross": [[yr, yt], [xr, xt]],
-        "b": [[xr, xr], [yr, yr]],
-        "Gxy": [[xy, xy]],
-        "R": [[rr, rt]],
-        "RR": [[rr, rr]],
-        "D1": [[xx, xy]],
-        "D2": [[yy, xy]],
-    }
-    picked = f("Gather", "picked", flat, f.constant("table", np.concatenate(list(rows_of.values())), np.int64), axis=2)
-    sizes = f.constant("table_rows", [len(r) for r in rows_of.values()], np.int64)
-    G_cross, B, B_cross, b, Gxy, R, RR, D1, D2 = f.many("Split", "rows", [picked, sizes], len(rows_of), axis=2)
-    each = f.constant("each", [1, 1], np.int64)
-    Gxx_Gyy, Gxy_Gxy = f.many("Split", "determinant_terms", [f("Mul", "determinant_products", D1, D2), each], 2, axis=3)
-    determinant = f("Sub", "determinant", Gxx_Gyy, Gxy_Gxy)
-    apart = f("Greater", "apart", determinant, f("Mul", "determinant_least", Gxx_Gyy, f.constant("min_determinant", MIN_DETERMINANT)))
-    solved = f("And", "solved", apart, f("Greater", "enough", n, f.constant("too_few", MIN_ANCHORS - 0.5)))
-    det = f("Max", "determinant_positive", determinant, f.constant("tiny_determinant", 1e-20))
-    numerators = f("Sub", "uv_numerators", f("Mul", "uv_straight", G_cross, B), f("Mul", "uv_cross", Gxy, B_cross))
-    UV = f("Div", "uv", numerators, det)
-    U, V = f.many("Split", "u_v", [UV, each], 2, axis=3)
-
-    # kappa [1, 1] = 1 / sigma^2 of this map, from what U and V leave unexplained and the prior.
-    left_over = f("Sub", "left_over", R, f("ReduceSum", "explained", f("Mul", "b_uv", b, UV), rows))
-    signed = f("Mul", "left_over_signed", left_over, f.constant("signs", [[1, -1]]))
-    ridge = f("Mul", "ridge", RR, f.constant("priors", [[prior, prior / sigma**2]]))
-    denominator, numerator = f.many("Split", "fraction", [f("Add", "fraction_row", signed, ridge), each], 2, axis=3)
-    den = f("Max", "denominator", denominator, f.constant("tiny_denominator", 1e-12))
-    bounds = f.constant("kappa_min", 1 / (KAPPA_RANGE * sigma**2)), f.constant("kappa_max", KAPPA_RANGE / sigma**2)
-    kappa = f("Clip", "kappa", f("Div", "kappa_free", numerator, den), *bounds)
-    shift = f("Div", "shift", V, kappa)
-    offset = f("Clip", "offset_in_window", f("Add", "offset_free", U, shift), f.constant("low", -radius), f.constant("high", radius))
-
-    # Amplitude and residuals at that offset.
-    away = f("Sub", "away", f.constant("anchor_xy", d), offset)
-    square = f("ReduceSum", "square", f("Mul", "away_squared", away, away), rows)
-    log_amplitude = f("Add", "log_amplitude", y, f("Mul", "range", square, f("Mul", "kappa_half", kappa, half)))
-    fitted = f("ReduceSum", "fitted", f("Mul", "p_log_amplitude", p, log_amplitude), last)
-    residual = f("Sub", "residual", log_amplitude, fitted)
-    p_squares = f("Mul", "p_residual_squared", p, f("Mul", "residual_squared", residual, residual))
-    zero, one = f.constant("zero", 0), f.constant("one", 1)
-    amplitude = f("Exp", "amplitude", f("Min", "log_score", f("Add", "log_scale", fitted, f("Log", "log_base", base)), zero))
-    score = f("Where", "score", solved, amplitude, f("Clip", "peak_score", peak, zero, one))
-
-    # Covariance [3, 1]: (G^-1 + shift shift^T / den) * <residual^2> / (kappa^2 (n - 4)).
-    freedom = f("Max", "freedom", f("Sub", "n_free", n, f.constant("unknowns", MIN_ANCHORS)), one)
-    scale = f("Mul", "precision", f("Mul", "kappa_squared", kappa, kappa), freedom)
-    noise = f("Div", "noise", f("ReduceSum", "residual_mean", p_squares, last), scale)
-    adjugate = f("Gather", "cofactors", flat, f.constant("cofactor_index", [[yy], [xy], [xx]], np.int64), axis=2)
-    inverse = f("Div", "inverse", f("Mul", "adjugate", adjugate, f.constant("cofactor_signs", [[1], [-1], [1]])), det)
-    first = f("Gather", "shift_first", shift, f.constant("xxy", [0, 0, 1], np.int64), axis=2)
-    second = f("Gather", "shift_second", shift, f.constant("xyy", [0, 1, 1], np.int64), axis=2)
-    outer = f("Div", "shift_outer", f("Mul", "shift_products", first, second), den)
-    fit = f("Mul", "fit_covariance", f("Add", "geometry", inverse, outer), noise)
-    unknown = f.constant("unknown", [[radius**2], [0], [radius**2]])
-    return f("Where", "offset", solved, offset, zero), score, f("Where", "heatmap_covariance", solved, fit, unknown)
+def _moments(f: Fragment, window: Window, theta: str, sigma: float, radius: int) -> Moments:
+    """Sums over the window for the Gauss-Newton step from ``theta``."""
+    columns = features(radius, sigma)
+    inlier, outlier = OUTLIER
+    log_m = f("MatMul", "log_m", theta, f.constant("features", columns.T))
+    m = f("Exp", "m", f("Min", "log_m_bounded", log_m, f.constant("max_log", MAX_LOG)))
+    residual = f("Sub", "residual", f("Max", "bounded_below", window.relative, f.constant("lowest", LOWEST)), m)
+    # The weight is 1 / `full` times what stands in the tensor; the constants behind carry the factor.
+    full = outlier - inlier
+    doubt = f("Sub", "doubt", f.constant("outlier", outlier), residual)
+    weight = f("Clip", "weight", doubt, f.constant("nothing", 0), f.constant("full", full))
+    weighted = f("Mul", "weighted_residual", weight, residual)
+    products = f("Mul", "weighted_m_m", f("Mul", "weighted_m", weight, m), m)
+    ones = f.constant("ones", np.full((len(columns), 3), 1 / full))  # three times each, as they are used on three numbers
+    return Moments(
+        f("MatMul", "products", products, f.constant("moment_columns", moment_columns(columns) / full)),
+        f("MatMul", "gradient", f("Mul", "weighted_residual_m", weighted, m), f.constant("gradient_columns", columns / full)),
+        f("MatMul", "rss", f("Mul", "weighted_residual_squared", weighted, residual), ones),
+        f("MatMul", "n", weight, ones),
+    )

@@ -1,70 +1,154 @@
-"""Self-calibrating multilateration in PyTorch: the solver of ``multilateration``, differentiable.
+"""The solver of ``keyposs_trt.decode.multilateration`` in PyTorch, differentiable from the maps to points, scores and covariance.
 
-Gradients flow through the logarithms of the map in the window around its peak; the window's place and the weights are
-taken as constants. The symbols are those of ``multilateration``.
+The gradient is the true one everywhere but at the argmax and at the bounds, which are constant in pieces. It is finite for every map.
 """
 
 from __future__ import annotations
 
-import torch
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+from torch import nn
+
+from keyposs_trt.decode.fit import REACH, Sums, solve
 from keyposs_trt.decode.multilateration import (
     FLOOR,
-    KAPPA_RANGE,
-    MIN_ANCHORS,
-    MIN_DETERMINANT,
+    HUGE,
+    LOWEST,
+    MAX_LOG,
+    OUTLIER,
     PRIOR,
     RADIUS,
     TINY,
+    anchor_steps,
     check_parameters,
-    window_offsets,
+    features,
+    first_anchors,
+    first_fit,
 )
 
+if TYPE_CHECKING:
+    from keyposs_trt.decode.fit import Solution
 
-def wls(heatmaps: torch.Tensor, sigma: float, radius: int = RADIUS, prior: float = PRIOR, floor: float = FLOOR) -> torch.Tensor:
-    """Landmarks of finite heatmaps by self-calibrating weighted multilateration.
+
+class TorchDecoded(NamedTuple):
+    """Landmarks of maps [..., L, H, W], float32, in heatmap pixels: see ``Decoded``.
+
+    Attributes:
+        points: [..., L, 2]. scores: [..., L]. covariance: [..., L, 3] xx, xy, yy.
+    """
+
+    points: torch.Tensor
+    scores: torch.Tensor
+    covariance: torch.Tensor
+
+
+class Multilateration(nn.Module):
+    """``wls`` for maps of one size, with its tables as buffers: for ``torch.compile``, ``torch.export`` and training loops.
+
+    It computes in float32 whatever the maps are, also under autocast.
 
     Args:
-        heatmaps: [N, L, H, W] finite maps; float32 is used inside, whatever their type.
-        sigma, radius, prior, floor: as in ``multilateration.wls``.
+        height, width: of the maps in heatmap pixels.
+        sigma, radius, prior: as in ``multilateration.wls``.
+    """
+
+    def __init__(self, height: int, width: int, sigma: float, radius: int = RADIUS, prior: float = PRIOR) -> None:
+        super().__init__()
+        p = check_parameters(sigma=sigma, radius=radius, prior=prior)
+        self.height, self.width, self.sigma, self.prior = height, width, p["sigma"], p["prior"]
+        self.first = first_anchors(radius)
+        f = torch.tensor(features(radius, p["sigma"]))
+        i, j = torch.triu_indices(6, 6)
+        steps, inside, of_row, of_column = anchor_steps(height, width, radius)
+        tables = {
+            "f": f.float(),
+            "ff": (f[:, i] * f[:, j]).float(),
+            "fit": torch.tensor(first_fit(height, width, p["sigma"], radius, p["prior"])).float(),
+            "steps": torch.tensor(steps),
+            "inside": torch.tensor(inside),
+            "of_row": torch.tensor(of_row),
+            "of_column": torch.tensor(of_column),
+        }
+        self.f: torch.Tensor
+        self.ff: torch.Tensor
+        self.fit: torch.Tensor
+        self.steps: torch.Tensor
+        self.inside: torch.Tensor
+        self.of_row: torch.Tensor
+        self.of_column: torch.Tensor
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+
+    def forward(self, heatmaps: torch.Tensor) -> TorchDecoded:
+        """Landmarks of maps [..., L, H, W] of any float type."""
+        with torch.autocast(heatmaps.device.type, enabled=False):
+            return self._decode(heatmaps.float())
+
+    def _decode(self, heatmaps: torch.Tensor) -> TorchDecoded:
+        maps = heatmaps.flatten(-2)
+        maps = torch.where(maps.abs() < HUGE, maps, -HUGE)
+        index = maps.detach().argmax(-1, keepdim=True)
+        peak = maps.gather(-1, index)
+        row, column = index // self.width, index % self.width
+        way = (self.of_row[row] + self.of_column[column]).squeeze(-1)
+        anchors = maps.gather(-1, (index + self.steps[way]).flatten(maps.ndim - 1))
+        usable = self.inside[way] & (anchors > -HUGE)
+        positive = peak > TINY
+        base = torch.where(positive, peak, 1.0)
+        h = torch.where(usable, anchors, 0.0) / base
+
+        f3 = self.f[: self.first, 3]
+        inner = torch.where(usable[..., : self.first], h[..., : self.first], f3.exp())
+        y = inner.clamp_min(FLOOR).log() - f3
+        first = (y.unsqueeze(-2) @ self.fit[way]).squeeze(-2)
+        theta = torch.stack([v + 1 if i == 3 else v for i, v in enumerate(first.unbind(-1))], -1)
+
+        m = (theta @ self.f.T).clamp_max(MAX_LOG).exp()
+        residual = h.clamp_min(LOWEST) - m
+        weight = ((OUTLIER[1] - residual) / (OUTLIER[1] - OUTLIER[0])).clamp(0, 1) * usable
+        weighted_m, weighted_residual = weight * m, weight * residual
+        sums = Sums(
+            ((weighted_m * m) @ self.ff).unbind(-1),
+            ((weighted_residual * m) @ self.f).unbind(-1),
+            (weighted_residual * residual).sum(-1),
+            weight.sum(-1),
+        )
+        found = solve(sums, theta.unbind(-1), torch, sigma=self.sigma, prior=self.prior)
+        return self._result(found, peak.squeeze(-1), base.squeeze(-1), torch.cat([column, row], -1))
+
+    @staticmethod
+    def _result(found: Solution, peak: torch.Tensor, base: torch.Tensor, argmax: torch.Tensor) -> TorchDecoded:
+        solved = found.solved & (peak > TINY)
+        offset = torch.stack([found.x, found.y], -1)
+        score = (found.log_amplitude + base.log()).clamp_max(0).exp()
+        covariance = torch.stack([found.xx, found.xy, found.yy], -1)
+        unknown = covariance.new_tensor([REACH**2, 0, REACH**2])
+        return TorchDecoded(
+            argmax + torch.where(solved[..., None], offset, 0.0),
+            torch.where(solved, score, peak.clamp(0, 1)),
+            torch.where(solved[..., None], covariance, unknown),
+        )
+
+
+@lru_cache(32)
+def _module(height: int, width: int, sigma: float, radius: int, prior: float, device: torch.device) -> Multilateration:
+    return Multilateration(height, width, sigma, radius, prior).to(device)
+
+
+def wls(heatmaps: torch.Tensor, *, sigma: float = 2.0, radius: int = RADIUS, prior: float = PRIOR) -> TorchDecoded:
+    """Landmarks of maps, differentiable with respect to the maps.
+
+    Args:
+        heatmaps: [..., L, H, W] of any float type; float32 is used inside.
+        sigma, radius, prior: as in ``multilateration.wls``.
 
     Returns:
-        [N, L, 2] float32 x, y in heatmap pixels. A degenerate map gives its argmax, with no gradient.
+        Points [..., L, 2] and covariance [..., L, 3] in heatmap pixels, scores [..., L]; what ``multilateration.wls`` gives.
+
+    Raises:
+        UsageError: a parameter makes no sense.
     """
-    prior = check_parameters(sigma=sigma, radius=radius, prior=prior, floor=floor)["prior"]
-    _, _, height, width = heatmaps.shape
-    maps = heatmaps.float().flatten(2)
-    d = torch.as_tensor(window_offsets(radius), device=maps.device)
-    index = maps.argmax(-1)
-    argmax = torch.stack([index % width, index // width], -1)
-    anchors = argmax[:, :, None] + d
-    x, y = anchors.unbind(-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    window = maps.gather(-1, torch.where(inside, y * width + x, index[..., None]))
-    peak = window[..., len(d) // 2, None]
-    base = peak.clamp_min(TINY).detach()
-    usable = inside & (window / base > floor)
-    log_map = (torch.where(usable, window, base) / base).log()
-    p = torch.where(usable, window / base, 0.0).detach() ** 2
-    p = p / p.sum(-1, keepdim=True).clamp_min(1e-30)
-
-    dx, dy = d.float().unbind(-1)
-    features = torch.stack([dx, dy, (dx**2 + dy**2) / 2], -1)
-    centred = features - (p @ features)[..., None, :]
-    weighted = centred * p[..., None]
-    s = weighted.transpose(-1, -2) @ centred
-    t = (weighted * log_map[..., None]).sum(-2)
-
-    xx, yy, xy = s[..., 0, 0], s[..., 1, 1], s[..., 0, 1]
-    determinant = xx * yy - xy**2
-    solved = (usable.sum(-1) >= MIN_ANCHORS) & (determinant > MIN_DETERMINANT * xx * yy)
-    safe = torch.where(solved, determinant, 1.0)
-    inverse = torch.stack([yy, -xy, -xy, xx], -1).unflatten(-1, (2, 2)) / safe[..., None, None]
-    b, rr = s[..., :2, 2], s[..., 2, 2]
-    u = (inverse @ b[..., None])[..., 0]
-    v = (inverse @ t[..., :2, None])[..., 0]
-    denominator = ((1 + prior) * rr - (b * u).sum(-1)).clamp_min(1e-12)
-    kappa = (prior * rr / sigma**2 - t[..., 2] + (b * v).sum(-1)) / denominator
-    kappa = kappa.clamp(1 / (KAPPA_RANGE * sigma**2), KAPPA_RANGE / sigma**2)
-    offset = (u + v / kappa[..., None]).clamp(-radius, radius)
-    return argmax + torch.where(solved[..., None], offset, 0.0)
+    height, width = heatmaps.shape[-2:]
+    return _module(height, width, float(sigma), radius, float(prior), heatmaps.device)(heatmaps)

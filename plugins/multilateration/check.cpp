@@ -24,7 +24,7 @@ int main() {
         p.radius = 1 + kind % 8;
         p.prior = kind % 3 == 0 ? 0 : (kind % 3 == 1 ? 0.02f : std::numeric_limits<float>::infinity());
         const keyposs::Landmark l = keyposs::decode(map.data(), height, width, p);
-        const float reach = static_cast<float>(p.radius);
+        const float reach = keyposs::kReach;
         for (float v : {l.x, l.y, l.score, l.xx, l.xy, l.yy}) bad += !std::isfinite(v);
         bad += !(l.x >= -reach && l.x <= static_cast<float>(width) + reach && l.y >= -reach && l.y <= static_cast<float>(height) + reach);
         bad += !(l.score >= 0 && l.score <= 1 && l.xx >= 0 && l.yy >= 0);

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keyposs_trt.decode import multilateration
+from keyposs_trt.decode import fit, multilateration
 from keyposs_trt.decode.multilateration import wls
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,11 +32,27 @@ def test_the_limits_are_those_of_the_oracle():
     assert constants() == {
         "Huge": oracle.HUGE,
         "Tiny": oracle.TINY,
-        "KappaRange": oracle.KAPPA_RANGE,
-        "MinAnchors": oracle.MIN_ANCHORS,
-        "MinDeterminant": oracle.MIN_DETERMINANT,
+        "Floor": oracle.FLOOR,
+        "FirstRadius": oracle.FIRST_RADIUS,
+        "Lowest": oracle.LOWEST,
+        "Inlier": oracle.OUTLIER[0],
+        "Outlier": oracle.OUTLIER[1],
+        "MaxLog": oracle.MAX_LOG,
+        "KappaRange": fit.KAPPA_RANGE,
+        "MinAnchors": fit.MIN_ANCHORS,
+        "MinDeterminant": fit.MIN_DETERMINANT,
+        "MinSpread": fit.MIN_SPREAD,
+        "MinRoundness": fit.MIN_ROUNDNESS,
+        "Round": fit.ROUND,
+        "Shrink": fit.SHRINK,
+        "MinShape": fit.MIN_SHAPE,
+        "Reach": fit.REACH,
+        "Unknowns": fit.UNKNOWNS,
         "MinPrior": oracle.PRIOR_RANGE[0],
         "MaxPrior": oracle.PRIOR_RANGE[1],
+        "MaxRadius": oracle.MAX_RADIUS,
+        "MinSigma": oracle.SIGMA_RANGE[0],
+        "MaxSigma": oracle.SIGMA_RANGE[1],
     }
 
 
@@ -54,14 +70,14 @@ def build(folder: Path, *options: str) -> Path:
 def native(tmp_path_factory):
     library = ctypes.CDLL(str(build(tmp_path_factory.mktemp("host")) / "libkeyposs_multilateration.so"))
     array, number = ctypes.c_void_p, ctypes.c_float
-    library.keyposs_wls.argtypes = [array, ctypes.c_int64, ctypes.c_int, ctypes.c_int, number, ctypes.c_int, number, number, *[array] * 3]
+    library.keyposs_wls.argtypes = [array, ctypes.c_int64, ctypes.c_int, ctypes.c_int, number, ctypes.c_int, number, *[array] * 3]
 
-    def decode(maps, sigma=2.0, radius=3, prior=0.02, floor=0.05):
+    def decode(maps, sigma=2.0, radius=5, prior=0.015):
         maps = np.ascontiguousarray(maps, np.float32)
         count = maps.shape[0]
         out = [np.full((count, *tail), np.nan, np.float32) for tail in ((2,), (), (3,))]
         pointers = [a.ctypes.data for a in out]
-        code = library.keyposs_wls(maps.ctypes.data, count, *maps.shape[1:], sigma, radius, prior, floor, *pointers)
+        code = library.keyposs_wls(maps.ctypes.data, count, *maps.shape[1:], sigma, radius, prior, *pointers)
         return code, *out
 
     return decode
@@ -77,13 +93,20 @@ def gaussians(size, count=200, sigma=(1.4, 3.2), noise=0.02, seed=0):
     return (maps + rng.normal(0, noise, maps.shape)).astype(np.float32)
 
 
-def assert_agrees(native, maps, **parameters):
+def assert_agrees(native, maps, share=1.0, **parameters):
+    """To a thousandth of a pixel in this share of the maps, to a tenth in all: without a peak the fit magnifies rounding."""
     code, points, scores, covariance = native(maps, **parameters)
     want = wls(maps, **parameters)
     assert code == 0
-    np.testing.assert_allclose(points, want.points, atol=1e-3)
-    np.testing.assert_allclose(scores, want.scores, atol=1e-4)
-    np.testing.assert_allclose(covariance, want.covariance, rtol=5e-3, atol=1e-4)
+    size = np.abs(want.covariance).max(-1)
+    differences = [
+        (np.abs(points - want.points).max(-1), 1e-3),
+        (np.abs(scores - want.scores), 2e-4),
+        (np.abs(covariance - want.covariance).max(-1) / (size + 1e-2), 5e-3),
+    ]
+    for difference, tolerance in differences:
+        assert np.mean(difference <= tolerance) >= share
+        assert difference.max() <= 100 * tolerance
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 32), (16, 24), (8, 8), (4, 4), (2, 3), (1, 7), (7, 1), (1, 1)])
@@ -95,7 +118,7 @@ def test_blobs(native, size):
     "parameters",
     [
         {"radius": 1},
-        {"radius": 2, "floor": 0.3},
+        {"radius": 2},
         {"radius": 9},
         {"prior": 0.0},
         {"prior": float("inf")},
@@ -109,8 +132,8 @@ def test_parameters(native, parameters):
 
 def test_noise_flat_and_negative_maps(native):
     rng = np.random.default_rng(2)
-    assert_agrees(native, rng.random((100, 16, 16)))
-    assert_agrees(native, rng.normal(size=(100, 4, 4)))
+    assert_agrees(native, rng.random((3000, 16, 16)), share=0.99)
+    assert_agrees(native, rng.normal(size=(3000, 4, 4)), share=0.98)
     assert_agrees(native, np.stack([np.full((9, 9), v) for v in (0, -1, 0.5, 3, 1e-12, 1e19)]))
     assert_agrees(native, -gaussians((12, 12), noise=0) - 0.1)
 
@@ -120,7 +143,7 @@ def test_values_that_are_no_measurements(native):
     maps = gaussians((16, 16), seed=3)
     holes = rng.random(maps.shape) < 0.2
     maps[holes] = rng.choice([np.nan, np.inf, -np.inf, 1e20, -1e30, 3e38], holes.sum())
-    assert_agrees(native, maps)
+    assert_agrees(native, maps, share=0.99)
     assert_agrees(native, np.full((1, 5, 5), np.nan))
     assert_agrees(native, np.full((1, 5, 5), np.inf))
 
@@ -128,13 +151,12 @@ def test_values_that_are_no_measurements(native):
 def test_the_first_of_equal_maxima(native):
     maps = np.zeros((1, 8, 8))
     maps[0, 2, 5] = maps[0, 6, 1] = maps[0, 6, 6] = 1
-    _, points, scores, _ = native(maps)
-    assert (points.tolist(), scores.tolist()) == ([[5, 2]], [1])
+    _, points, _, _ = native(maps)
+    assert points.round().tolist() == [[5, 2]]
+    assert_agrees(native, maps)
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"sigma": 0}, {"sigma": float("nan")}, {"radius": 0}, {"radius": 65}, {"prior": -1}, {"floor": 0}, {"floor": 1}]
-)
+@pytest.mark.parametrize("parameters", [{"sigma": 0}, {"sigma": float("nan")}, {"radius": 0}, {"radius": 17}, {"prior": -1}])
 def test_parameters_that_make_no_sense_are_refused(native, parameters):
     code, points, *_ = native(np.ones((1, 8, 8)), **parameters)
     assert code == 1
