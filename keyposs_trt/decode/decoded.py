@@ -21,17 +21,18 @@ class Decoded:
 
     Attributes:
         points: [..., L, 2] float32, x and y in pixels: heatmap pixels as a decoder gives them, crop pixels after ``to_crop``.
-        scores: [..., L] float32 in [0, 1], the fitted amplitude of each map.
-        covariance: [..., L, 3] float32, xx, xy, yy in pixels squared.
+        scores: [..., L] float32 in [0, 1], the amplitude of each map: fitted, or its peak.
+        covariance: [..., L, 3] float32, xx, xy, yy in pixels squared; None where the decoder defines none.
     """
 
     points: NDArray[np.float32]
     scores: NDArray[np.float32]
-    covariance: NDArray[np.float32]
+    covariance: NDArray[np.float32] | None
 
     def to_crop(self, stride: float, grid: str) -> Decoded:
         """The same in crop pixels, see ``to_crop``."""
-        return Decoded(to_crop(self.points, stride, grid), self.scores, self.covariance * np.float32(stride**2))
+        covariance = None if self.covariance is None else self.covariance * np.float32(stride**2)
+        return Decoded(to_crop(self.points, stride, grid), self.scores, covariance)
 
 
 def to_crop(points: ArrayLike, stride: float, grid: str) -> NDArray[np.float32]:

@@ -155,7 +155,7 @@ def first_fit(height: int, width: int, sigma: float, radius: int, prior: float) 
     ridge = np.diag([1e-9, 1e-9, 1e-9, prior, ROUND * prior, ROUND * prior])  # a little on the others: 1xN maps have no y
     ways, way = np.unique(anchor_steps(height, width, radius)[1][:, :count], axis=0, return_inverse=True)
     weighted = (np.exp(2 * f[:, 3]) * ways)[:, None] * f.T
-    fits: NDArray[np.float64] = np.linalg.solve(weighted @ f + ridge, weighted)
+    fits = np.asarray(np.linalg.solve(weighted @ f + ridge, weighted), np.float64)
     return fits.swapaxes(1, 2)[way.ravel()]
 
 

@@ -127,4 +127,5 @@ def empty_outputs(spec: ModelSpec) -> Outputs:
 def decode_heatmaps(heatmaps: NDArray[np.floating], spec: ModelSpec) -> Outputs:
     """Decodes the maps [N, L, H, W] of a model without a decoder, in NumPy."""
     decoded = wls(heatmaps, **spec.solver_parameters()).to_crop(spec.stride, spec.grid)
+    assert decoded.covariance is not None  # wls always gives one
     return Outputs(decoded.points, decoded.scores, decoded.covariance)

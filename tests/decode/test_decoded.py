@@ -24,6 +24,12 @@ def test_covariance_scales_with_the_square():
     assert decoded.covariance.dtype == np.float32
 
 
+def test_decoders_without_covariance_have_none_in_crop_pixels_either():
+    decoded = Decoded(np.ones((3, 2), np.float32), np.ones(3, np.float32), None).to_crop(4, "half_pixel")
+    assert decoded.covariance is None
+    np.testing.assert_array_equal(decoded.points, np.full((3, 2), 5.5))
+
+
 def test_unknown_grid_is_refused():
     with pytest.raises(UsageError, match="corner, half_pixel"):
         to_crop([0, 0], 4, "centre")
