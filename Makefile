@@ -26,6 +26,7 @@ demo: $(VENV)/.runtime ## landmarks on the sample photograph and on a short vide
 	@printf '  %s\n' astronaut.jpg astronaut.jsonl portrait.mp4 portrait_landmarks.mp4 portrait_landmarks.jsonl
 
 test: lint ## linter, type checker and all tests
+	@$(MAKE) --no-print-directory $(VENV)/.headers || echo "TensorRT's headers could not be downloaded: the plugin is not tested."
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## linter and type checker
@@ -65,4 +66,13 @@ $(VENV)/.build: $(SOURCES_OF_INSTALL) | $(VENV)/.runtime
 $(VENV)/.dev: $(SOURCES_OF_INSTALL) | $(VENV)/.runtime
 	@echo "Installing the development tools, PyTorch among them, into $(VENV): some minutes"
 	@$(INSTALL) -e ".[dev]"
+	@touch $@
+
+# TensorRT's headers, to compile and test the plugin where TensorRT is not installed; they are never installed or shipped.
+$(VENV)/.headers: cmake/tensorrt-headers.txt | $(BIN)/python
+	@rm -rf $(VENV)/headers.tmp $(VENV)/tensorrt-headers
+	@$(BIN)/python -m pip download -qq --disable-pip-version-check --no-deps --require-hashes -r $< -d $(VENV)/headers.tmp
+	@$(BIN)/python -m zipfile -e $(VENV)/headers.tmp/*.whl $(VENV)/headers.tmp
+	@mv $(VENV)/headers.tmp/kernel_lens/include/tensorrt $(VENV)/tensorrt-headers
+	@rm -rf $(VENV)/headers.tmp
 	@touch $@

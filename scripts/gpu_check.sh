@@ -1,35 +1,75 @@
 #!/usr/bin/env bash
-# What needs CUDA: compiles the device code, runs it against the CPU, and runs the tests marked "gpu".
-# Without a GPU it compiles and says that nothing ran. GPU_ARCH chooses the architectures.
+# What needs CUDA: compiles the plugin and its harness, runs the kernel against the CPU and times it, runs it under compute-sanitizer, and
+# runs the tests marked "gpu". Without a GPU it compiles and says that nothing ran. Needs nvcc, but no CMake and no TensorRT.
+#
+#   KEYPOSS_TENSORRT_INCLUDE_DIR, TENSORRT_ROOT   where TensorRT's headers are, if not installed nor in .venv/tensorrt-headers
+#   GPU_ARCH                                      architectures, such as "sm_86 sm_87"; the GPU's own if there is one
+#   GPU_CHECK_FOLDER                              where the products stay; a temporary folder if not set
 set -euo pipefail
 cd "$(dirname "$0")/.."
-architectures=${GPU_ARCH:-sm_75 sm_86 sm_87 sm_89 sm_90 sm_120}
+source=plugins/multilateration
 
 if ! command -v nvcc >/dev/null; then
   echo "There is no CUDA compiler (nvcc) on PATH: no device code was compiled." >&2
   exit 1
 fi
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+headers=
+for folder in "${KEYPOSS_TENSORRT_INCLUDE_DIR:-}" "${TENSORRT_ROOT:-}" "${TENSORRT_ROOT:-}/include" .venv/tensorrt-headers \
+  /usr/include/x86_64-linux-gnu /usr/include/aarch64-linux-gnu; do
+  if [ -n "$folder" ] && [ -f "$folder/NvInferRuntime.h" ]; then
+    headers=$folder
+    break
+  fi
+done
+if [ -z "$headers" ]; then
+  echo "TensorRT's headers were not found: set KEYPOSS_TENSORRT_INCLUDE_DIR, or run make .venv/.headers to download them." >&2
+  exit 1
+fi
+
+gpu=$(nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader 2>/dev/null | head -n 1) || gpu=
+own=$(printf '%s' "$gpu" | sed -n 's/.*, \([0-9]*\)\.\([0-9]*\)$/sm_\1\2/p')
+architectures=${GPU_ARCH:-${own:-sm_75 sm_80 sm_86 sm_87 sm_89 sm_90 sm_120}}
 codes=()
 for arch in $architectures; do
   codes+=(-gencode "arch=compute_${arch#sm_},code=$arch")
 done
-nvcc -std=c++17 -O2 --Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror "${codes[@]}" \
-  plugins/multilateration/smoke.cu -o "$out/smoke"
-echo "Compiled the solver for $architectures."
 
-if ! nvidia-smi -L 2>/dev/null; then
+out=${GPU_CHECK_FOLDER:-$(mktemp -d)}
+[ -n "${GPU_CHECK_FOLDER:-}" ] || trap 'rm -rf "$out"' EXIT
+mkdir -p "$out"
+compile() {
+  nvcc -std=c++17 -O3 -lineinfo -isystem "$headers" --Werror all-warnings -Xcompiler -Wall,-Wextra,-Wconversion,-Wshadow,-Werror \
+    -cudart static "${codes[@]}" "$@"
+}
+compile -shared -Xcompiler -fPIC,-fvisibility=hidden -Xlinker "--version-script=$source/plugin_library.map" \
+  "$source"/multilateration_{kernel.cu,plugin.cpp,creator.cpp,attributes.cpp} "$source"/plugin_{log,library}.cpp -ldl -o "$out/plugin.so"
+compile "$source"/harness/{main,creation,contract,gpu,timing}.cpp "$source/harness/empty.cu" -ldl -o "$out/harness"
+echo "Compiled the plugin and its harness for $architectures."
+
+status=0 # what fails does not keep the rest from running
+"$out/harness" "$out/plugin.so" || status=1
+if [ -z "$gpu" ]; then
   echo "There is no NVIDIA GPU here: the device code compiles, and nothing of it was run."
-  exit 0
+  exit "$status"
 fi
-"$out/smoke"
+
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+if [ -n "$sanitizer" ]; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    echo "compute-sanitizer --tool $tool"
+    "$sanitizer" --tool "$tool" --error-exitcode 9 "$out/harness" "$out/plugin.so" --brief || status=1
+  done
+else
+  echo "There is no compute-sanitizer here: memory and races were not checked."
+fi
+
 python=.venv/bin/python
 [ -x "$python" ] || python=python3
-status=0
-"$python" -m pytest -m gpu || status=$?
-if [ "$status" = 5 ]; then # pytest's code for "no tests"
-  echo "No test is marked gpu yet."
-  status=0
+if ! "$python" -c 'import pytest, numpy, keyposs_trt.training' 2>/dev/null; then # the checkout alone is no installation
+  echo "pytest or keyposs-trt is not installed here: the tests marked gpu did not run."
+  exit "$status"
 fi
+tested=0
+"$python" -m pytest -m gpu || tested=$?
+[ "$tested" = 0 ] || [ "$tested" = 5 ] || status=1 # 5 is pytest's code for "no tests"
 exit "$status"

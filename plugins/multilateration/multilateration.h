@@ -22,6 +22,7 @@ constexpr int kFirstRadius = 2;          // half side of its square
 constexpr float kLowest = -1.0f;         // of the peak: lower values count as this
 constexpr float kInlier = 0.15f;         // of the peak, above the first fit: up to here an anchor counts in full
 constexpr float kOutlier = 0.25f;        // from here it belongs to another peak
+constexpr float kPerOutlier = 1 / (kOutlier - kInlier);
 constexpr float kMaxLog = 0.2f;          // ln m never exceeds this
 constexpr float kKappaRange = 4.0f;      // kappa stays within this factor of 1
 constexpr float kMinAnchors = 3.5f;      // amplitude, place and scale: no more than 3 anchors say nothing
@@ -76,8 +77,11 @@ KEYPOSS_HOST_DEVICE float measurement(T value) {
 template <typename T>
 KEYPOSS_HOST_DEVICE int argmax(const T* map, int height, int width) {
   int best = 0;
-  for (int i = 1; i < height * width; ++i)
-    if (measurement(map[i]) > measurement(map[best])) best = i;
+  float top = -kHuge;
+  for (int i = 0; i < height * width; ++i) {
+    const float v = static_cast<float>(map[i]);
+    if (v > top && v < kHuge) top = v, best = i;
+  }
   return best;
 }
 
@@ -116,8 +120,8 @@ struct Sym {
   KEYPOSS_HOST_DEVICE Sym inverse_with(float ridge0, float ridge1, float ridge2) const {
     const float p = a + ridge0, q = d + ridge1, s = f + ridge2;
     const float A = q * s - e * e, B = c * e - b * s, C = b * e - c * q;
-    const float det = at_least(p * A + b * B + c * C, 1e-30f);
-    return {A / det, B / det, C / det, (p * s - c * c) / det, (b * c - p * e) / det, (p * q - b * b) / det};
+    const float per_det = 1 / at_least(p * A + b * B + c * C, 1e-30f); // on a GPU a quotient costs ten products
+    return {A * per_det, B * per_det, C * per_det, (p * s - c * c) * per_det, (b * c - p * e) * per_det, (p * q - b * b) * per_det};
   }
   KEYPOSS_HOST_DEVICE float row0(float u, float v, float w) const { return a * u + b * v + c * w; }
   KEYPOSS_HOST_DEVICE float row1(float u, float v, float w) const { return b * u + d * v + e * w; }
@@ -131,7 +135,7 @@ struct Theta {
 
 // The normal equations with c and g eliminated: what is left is the system of the shape (kappa, alpha, beta).
 struct Normal {
-  float o, mx, my, mk, ma, mb;      // sum of weights, weighted means of the features
+  float per_o, mx, my, mk, ma, mb;  // 1 over the sum of weights, weighted means of the features
   float gxx, gxy, gyy;              // G^-1, G the centred system of g
   float Kx, Ky, Ax, Ay, Bx, By;     // G^-1 times the centred products of shape and place
   Sym Q;                            // Schur complement
@@ -140,17 +144,18 @@ struct Normal {
   float qk, qa, qb;                 // its Schur complement
   bool regular;
 
-  KEYPOSS_HOST_DEVICE Normal(const Sums& s, float sigma) {
-    const float c = 0.5f / (sigma * sigma);
-    o = at_least(s.o, 1e-12f);
-    mx = s.x / o, my = s.y / o, mk = -c * (s.xx + s.yy) / o, ma = -c * (s.xx - s.yy) / o, mb = -2 * c * s.xy / o;
+  // c = 1 / (2 sigma^2).
+  KEYPOSS_HOST_DEVICE Normal(const Sums& s, float c) {
+    const float o = at_least(s.o, 1e-12f);
+    per_o = 1 / o;
+    mx = s.x * per_o, my = s.y * per_o, mk = -c * (s.xx + s.yy) * per_o, ma = -c * (s.xx - s.yy) * per_o, mb = -2 * c * s.xy * per_o;
     const float xx = s.xx - o * mx * mx, xy = s.xy - o * mx * my, yy = s.yy - o * my * my;
     const float kx = -c * (s.xxx + s.xyy) - o * mx * mk, ky = -c * (s.xxy + s.yyy) - o * my * mk;
     const float ax = -c * (s.xxx - s.xyy) - o * mx * ma, ay = -c * (s.xxy - s.yyy) - o * my * ma;
     const float bx = -2 * c * s.xxy - o * mx * mb, by = -2 * c * s.xyy - o * my * mb;
     regular = xx * yy - xy * xy > kMinDeterminant * xx * yy + kMinSpread * o * o;
-    const float det = regular ? xx * yy - xy * xy : 1;
-    gxx = (regular ? yy : 1) / det, gxy = (regular ? -xy : 0) / det, gyy = (regular ? xx : 1) / det;
+    const float per_det = regular ? 1 / (xx * yy - xy * xy) : 1;
+    gxx = regular ? yy * per_det : 1, gxy = regular ? -xy * per_det : 0, gyy = regular ? xx * per_det : 1;
     Kx = gxx * kx + gxy * ky, Ky = gxy * kx + gyy * ky;
     Ax = gxx * ax + gxy * ay, Ay = gxy * ax + gyy * ay;
     Bx = gxx * bx + gxy * by, By = gxy * bx + gyy * by;
@@ -172,12 +177,25 @@ struct Normal {
     Theta t{};
     t.kappa = inverse.row0(u, v, w), t.alpha = inverse.row1(u, v, w), t.beta = inverse.row2(u, v, w);
     t.gx = ux - Kx * t.kappa - Ax * t.alpha - Bx * t.beta, t.gy = uy - Ky * t.kappa - Ay * t.alpha - By * t.beta;
-    t.c = r / o - mx * t.gx - my * t.gy - mk * t.kappa - ma * t.alpha - mb * t.beta;
+    t.c = r * per_o - mx * t.gx - my * t.gy - mk * t.kappa - ma * t.alpha - mb * t.beta;
     return t;
   }
 };
 
 } // namespace detail
+
+// The anchors (dx, dy) of a square about the argmax that are one lane's and on the map.
+template <typename Lanes, typename Visit>
+KEYPOSS_HOST_DEVICE void each_anchor(int radius, int column, int row, int width, int height, const Lanes& lanes, Visit visit) {
+  const int side = 2 * radius + 1;
+  int dx = lanes.index() - radius, dy = -radius;
+  for (;; dx += lanes.count()) {
+    for (; dx > radius; dx -= side) ++dy; // cheaper than dividing by the side
+    if (dy > radius) return;
+    const int x = column + dx, y = row + dy;
+    if (x >= 0 && x < width && y >= 0 && y < height) visit(dx, dy, y * width + x);
+  }
+}
 
 // The landmark of a map whose argmax is known. Every lane of the map calls this and gets the whole result.
 template <typename T, typename Lanes>
@@ -186,54 +204,52 @@ KEYPOSS_HOST_DEVICE Landmark solve(const T* map, int height, int width, int argm
   const float cx = static_cast<float>(column), cy = static_cast<float>(row), peak = measurement(map[argmax_index]);
   const Landmark fallback{cx, cy, clamp(peak, 0, 1), kReach * kReach, 0, kReach * kReach};
   if (!(peak > kTiny)) return fallback;
-  const float prior = clamp(p.prior, kMinPrior, kMaxPrior), k0 = 1 / (p.sigma * p.sigma);
+  const float prior = clamp(p.prior, kMinPrior, kMaxPrior), k0 = 1 / (p.sigma * p.sigma), per_peak = 1 / peak;
 
   // 1. The logarithm, weighed by the target itself.
   detail::Sums sums;
-  const int reach = p.radius < kFirstRadius ? p.radius : kFirstRadius, first_side = 2 * reach + 1;
-  for (int k = lanes.index(); k < first_side * first_side; k += lanes.count()) {
-    const int dx = k % first_side - reach, dy = k / first_side - reach, x = column + dx, y = row + dy;
-    if (x < 0 || x >= width || y < 0 || y >= height) continue;
-    const float value = measurement(map[y * width + x]), fx = static_cast<float>(dx), fy = static_cast<float>(dy);
+  const int reach = p.radius < kFirstRadius ? p.radius : kFirstRadius;
+  each_anchor(reach, column, row, width, height, lanes, [&](int dx, int dy, int index) {
+    const float value = measurement(map[index]), fx = static_cast<float>(dx), fy = static_cast<float>(dy);
     const float f3 = -k0 / 2 * (fx * fx + fy * fy), w = std::exp(2 * f3);
-    const float seen = value > -kHuge ? std::log(at_least(value / peak, kFloor)) - f3 : 0; // the target stands in
+    const float seen = value > -kHuge ? std::log(at_least(value * per_peak, kFloor)) - f3 : 0; // the target stands in
     sums.add(fx, fy, w, w * seen);
-  }
+  });
   sums.share(lanes);
   detail::Sym inverse;
-  const detail::Normal first(sums, p.sigma);
+  const detail::Normal first(sums, k0 / 2);
   if (!first.regular) return fallback;
   detail::Theta theta = first.step(0, 0, 0, prior, kRound * prior, inverse);
   theta.kappa += 1;
 
   // 2. One Gauss-Newton step on the values, over a disc and that square.
   sums = {};
-  const int side = 2 * p.radius + 1;
-  for (int k = lanes.index(); k < side * side; k += lanes.count()) {
-    const int dx = k % side - p.radius, dy = k / side - p.radius, x = column + dx, y = row + dy;
-    if (x < 0 || x >= width || y < 0 || y >= height) continue;
-    const bool in_square = dx >= -reach && dx <= reach && dy >= -reach && dy <= reach;
-    if (!in_square && dx * dx + dy * dy > p.radius * (p.radius + 1)) continue;
-    const float value = measurement(map[y * width + x]);
-    if (!(value > -kHuge)) continue;
+  const int in_disc = p.radius * (p.radius + 1), in_square = 2 * reach * reach, disc = in_disc > in_square ? in_disc : in_square;
+  const float mxx = -k0 / 2 * (theta.kappa + theta.alpha), mxy = -k0 * theta.beta, myy = -k0 / 2 * (theta.kappa - theta.alpha);
+  each_anchor(p.radius, column, row, width, height, lanes, [&](int dx, int dy, int index) {
+    if (dx * dx + dy * dy > disc) return;
+    const float value = measurement(map[index]);
+    if (!(value > -kHuge)) return;
     const float fx = static_cast<float>(dx), fy = static_cast<float>(dy);
-    const float bend = (theta.kappa + theta.alpha) * fx * fx + 2 * theta.beta * fx * fy + (theta.kappa - theta.alpha) * fy * fy;
-    const float log_m = theta.c + theta.gx * fx + theta.gy * fy - k0 / 2 * bend, m = std::exp(log_m < kMaxLog ? log_m : kMaxLog);
-    const float residual = at_least(value / peak, kLowest) - m, weight = clamp((kOutlier - residual) / (kOutlier - kInlier), 0, 1);
+    const float log_m = theta.c + fx * (theta.gx + mxx * fx + mxy * fy) + fy * (theta.gy + myy * fy);
+    const float m = std::exp(log_m < kMaxLog ? log_m : kMaxLog);
+    const float residual = at_least(value * per_peak, kLowest) - m;
+    const float weight = clamp((kOutlier - residual) * kPerOutlier, 0, 1);
     sums.add(fx, fy, weight * m * m, weight * m * residual);
     sums.rss += weight * residual * residual;
     sums.n += weight;
-  }
+  });
   sums.share(lanes);
-  const detail::Normal normal(sums, p.sigma);
+  const detail::Normal normal(sums, k0 / 2);
   if (!normal.regular || !(sums.n > kMinAnchors)) return fallback;
 
   // The shape as the prior has it, and from what it explains the noise.
   const float kappa = theta.kappa - 1;
   detail::Theta d = normal.step(kappa, theta.alpha, theta.beta, prior, kRound * prior, inverse);
   const float k = kappa + d.kappa, a = theta.alpha + d.alpha, b = theta.beta + d.beta;
-  const float explained = normal.r * normal.r / normal.o + normal.hx * normal.ux + normal.hy * normal.uy + d.kappa * (normal.qk + prior * k) +
-                          d.alpha * (normal.qa + kRound * prior * a) + d.beta * (normal.qb + kRound * prior * b);
+  const float place = normal.r * normal.r * normal.per_o + normal.hx * normal.ux + normal.hy * normal.uy;
+  const float explained = place + d.kappa * (normal.qk + prior * k) + d.alpha * (normal.qa + kRound * prior * a) +
+                          d.beta * (normal.qb + kRound * prior * b);
   const float noise = at_least(sums.rss - explained, 0) / at_least(sums.n - kUnknowns, 1);
 
   // What of it could be noise is shrunk.
@@ -246,8 +262,9 @@ KEYPOSS_HOST_DEVICE Landmark solve(const T* map, int height, int width, int argm
   // Where the gradient vanishes.
   const float plus = theta.kappa + theta.alpha, minus = theta.kappa - theta.alpha, square = theta.kappa * theta.kappa;
   const float det = k0 * at_least(square - theta.alpha * theta.alpha - theta.beta * theta.beta, kMinRoundness * square);
-  const float kxx = minus / det, kxy = -theta.beta / det, kyy = plus / det; // K^-1
-  const float ox = clamp(kxx * theta.gx + kxy * theta.gy, -kReach, kReach), oy = clamp(kxy * theta.gx + kyy * theta.gy, -kReach, kReach);
+  const float per_det = 1 / det, kxx = minus * per_det, kxy = -theta.beta * per_det, kyy = plus * per_det; // K^-1
+  const float ox = clamp(kxx * theta.gx + kxy * theta.gy, -kReach, kReach);
+  const float oy = clamp(kxy * theta.gx + kyy * theta.gy, -kReach, kReach);
   const float log_amplitude = theta.c + (theta.gx * ox + theta.gy * oy) / 2 + std::log(peak);
 
   // Noise times K^-1 (G^-1 + Y Q^-1 Y^T) K^-1.

@@ -98,6 +98,7 @@ def assert_agrees(native, maps, share=1.0, **parameters):
     code, points, scores, covariance = native(maps, **parameters)
     want = wls(maps, **parameters)
     assert code == 0
+    assert want.covariance is not None
     size = np.abs(want.covariance).max(-1)
     differences = [
         (np.abs(points - want.points).max(-1), 1e-3),
