@@ -11,13 +11,14 @@ from torch import nn
 
 from keyposs_trt.decode import wls
 from keyposs_trt.errors import BuildError
-from keyposs_trt.graph import attach_decoder, attach_preprocessing, save_model, spec_of_model, store_weights_fp16
-from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS, ModelSpec
+from keyposs_trt.graph import attach_decoder, attach_preprocessing, detach_decoder, save_model, spec_of_model, store_weights_fp16
+from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS, PLUGIN_NAME, ModelSpec, check_decoder
 from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.checkpoint import load_checkpoint
 from keyposs_trt.training.module import IMAGENET_MEAN, IMAGENET_STD, LandmarkModule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import onnx
@@ -38,8 +39,8 @@ class _HeatmapModel(nn.Module):
         return self.network.heatmaps(self.network(image))
 
 
-def spec_of(module: LandmarkModule, decoder: str) -> ModelSpec:
-    """The contract metadata of a trained module; ``decoder`` is ``wls`` or ``none``."""
+def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float] | None = None) -> ModelSpec:
+    """The contract metadata of a trained module; ``decoder`` is ``wls``, ``plugin`` or ``none``, ``parameters`` its radius and prior."""
     r = module.recipe
     return ModelSpec(
         name=r.name,
@@ -51,12 +52,13 @@ def spec_of(module: LandmarkModule, decoder: str) -> ModelSpec:
         grid=r.target.grid,
         crop_scale=r.target.crop_scale,
         decoder=decoder,
+        decoder_parameters=dict(parameters or {}),
         training_data=r.training_data,
         licence=r.licence,
     )
 
 
-def to_onnx(module: LandmarkModule, decoder: str = "wls") -> onnx.ModelProto:
+def to_onnx(module: LandmarkModule, decoder: str = "wls", parameters: Mapping[str, float] | None = None) -> onnx.ModelProto:
     """The ONNX model of a trained module, float32, with preprocessing and decoder inside."""
     import onnx
 
@@ -74,25 +76,34 @@ def to_onnx(module: LandmarkModule, decoder: str = "wls") -> onnx.ModelProto:
     )
     model = onnx.load_from_string(buffer.getvalue())
     model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
-    return attach_decoder(model, spec_of(module, decoder))
+    return attach_decoder(model, spec_of(module, decoder, parameters))
 
 
-def export_checkpoint(checkpoint: Path, out: Path | None = None, decoder: str = "wls", fp16_weights: bool = True) -> Path:
+def export_checkpoint(
+    checkpoint: Path,
+    out: Path | None = None,
+    decoder: str = "wls",
+    fp16_weights: bool = True,
+    parameters: Mapping[str, float] | None = None,
+) -> Path:
     """Exports a checkpoint to an ONNX file and checks it against PyTorch.
 
     Args:
         checkpoint: a ``last.ckpt`` of ``keyposs-trt train``.
         out: the ONNX file to write; None for the model's name in the checkpoint's folder.
-        decoder: ``wls`` or ``none``.
+        decoder: ``wls``, ``plugin`` or ``none``.
         fp16_weights: store the weights as float16; they are computed with in float32.
+        parameters: radius and prior of the decoder, the defaults where left out.
 
     Raises:
+        UsageError: a parameter of the decoder makes no sense.
         ModelError: the checkpoint cannot be read.
         BuildError: the exported graph does not compute what PyTorch does.
     """
     module = load_checkpoint(checkpoint)
+    check_decoder(decoder, module.recipe.target.sigma, parameters or {})
     out = out or checkpoint.parent / f"{module.recipe.name}.onnx"
-    model = to_onnx(module, decoder)
+    model = to_onnx(module, decoder, parameters)
     if fp16_weights:
         model = store_weights_fp16(model)
     check_against_torch(model, module)
@@ -102,6 +113,8 @@ def export_checkpoint(checkpoint: Path, out: Path | None = None, decoder: str = 
 
 def check_against_torch(model: onnx.ModelProto, module: LandmarkModule) -> None:
     """Runs an exported model on random images: its maps against PyTorch's, its landmarks against the NumPy decoder on these maps.
+
+    Of a model that decodes with TensorRT's plugin, which does not run here, the maps alone.
 
     Raises:
         BuildError: the maps differ by more than 2 % of the peak, which leaves room for weights stored as float16, or the
@@ -127,9 +140,9 @@ def _run_with_maps(model: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[N
     import onnx
     import onnxruntime
 
-    names = [o.name for o in model.graph.output]
     watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+    watched.CopyFrom(detach_decoder(model) if any(n.op_type == PLUGIN_NAME for n in model.graph.node) else model)
+    names = [o.name for o in watched.graph.output]
     if HEATMAPS not in names:
         watched.graph.output.append(onnx.helper.make_tensor_value_info(HEATMAPS, onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])

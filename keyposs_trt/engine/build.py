@@ -17,6 +17,7 @@ from keyposs_trt.engine.gpu import query_driver
 from keyposs_trt.engine.log import Log, parser_sentence
 from keyposs_trt.engine.manifest import Manifest, sha256_of, this_platform, write_plan
 from keyposs_trt.engine.onnx_file import load_onnx
+from keyposs_trt.engine.plugin_library import find_library, load_library, needs_plugin, refuse_plugins
 from keyposs_trt.engine.precision import FP16, FP32, INT8, PRECISIONS, count_layers, prove_precision
 from keyposs_trt.engine.progress import Steps
 from keyposs_trt.engine.versions import CURRENT, load_backend
@@ -109,7 +110,7 @@ def build_engine(
     Raises:
         UsageError: an argument that makes no sense.
         InputError, ModelError: the model cannot be read or is not one of this toolkit.
-        BackendError: the runtime is missing, or it needs a GPU and there is none.
+        BackendError: the runtime is missing, it needs a GPU and there is none, or the model needs a plugin whose library is not here.
         OutputError: the folder cannot be made.
     """
     from keyposs_trt.models import resolve
@@ -123,6 +124,8 @@ def build_engine(
         targets = (_gpu_at_hand(runtime, driver),)
     path = resolve(model)
     graph, spec = load_onnx(path)
+    if needs_plugin(graph) and not runtime.is_rtx:
+        find_library()  # better told before the first build than after
     job = _Job(
         model=path.stem if model is None else str(model),
         path=path,
@@ -146,17 +149,26 @@ def _build_one(job: _Job, precision: str) -> BuildResult:
     log = Log(job.backend)
     plan = job.folder / f"{job.path.stem}_{precision}_{job.backend.name}.plan"
     try:
-        data, found, layers = _compile(job, precision, log)
+        compiled = _compile(job, precision, log)
         seconds = time.perf_counter() - start
-        manifest = _describe(job, precision, found, layers, plan, data, seconds)
-        write_plan(plan, data, manifest)
+        manifest = _describe(job, precision, compiled, plan, seconds)
+        write_plan(plan, compiled.plan, manifest)
     except KeypossError as e:
         return BuildResult(precision, None, None, e, time.perf_counter() - start, log=_lines(log))
     return BuildResult(precision, plan, manifest, None, seconds, notes=_notes(job, precision), log=_lines(log))
 
 
-def _compile(job: _Job, precision: str, log: Log) -> tuple[bytes, str, dict[str, dict[str, int]]]:
-    """The plan's bytes, the precision found, and the layer counts."""
+@dataclass(frozen=True)
+class _Compiled:
+    """A plan's bytes, the precision found, the layer counts, and the plugin it needs."""
+
+    plan: bytes
+    precision: str
+    layers: dict[str, dict[str, int]]
+    plugin: dict[str, str] | None
+
+
+def _compile(job: _Job, precision: str, log: Log) -> _Compiled:
     steps = Steps(precision, job.progress)
     steps.phase("Preparing the graph")
     source = _typed_graph(job, precision).SerializeToString()
@@ -164,6 +176,7 @@ def _compile(job: _Job, precision: str, log: Log) -> tuple[bytes, str, dict[str,
     builder = backend.trt.Builder(log.logger)
     if builder is None:
         raise BackendError(f"{backend.title} does not start: {log.reason}.")
+    plugin = load_library(backend, log) if needs_plugin(job.graph) else None
     network = backend.create_network(builder)
     parser = backend.trt.OnnxParser(network, log.logger)
     steps.phase("Parsing the graph")
@@ -180,7 +193,7 @@ def _compile(job: _Job, precision: str, log: Log) -> tuple[bytes, str, dict[str,
     plan = steps.run(lambda: builder.build_serialized_network(network, config))
     if plan is None:
         raise BuildError(f"{backend.title} could not build '{job.model}' in {precision}: {log.reason}.")
-    return bytes(plan), found, count_layers(network)
+    return _Compiled(bytes(plan), found, count_layers(network), plugin)
 
 
 def _typed_graph(job: _Job, precision: str) -> onnx.ModelProto:
@@ -194,22 +207,9 @@ def _typed_graph(job: _Job, precision: str) -> onnx.ModelProto:
             f"An int8 engine needs Q/DQ nodes in the model, and '{job.model}' has none: "
             f"quantise it first (ONNX Runtime: quantize_static with QuantFormat.QDQ), then build the result{advice}."
         )
-    _refuse_plugins(job)
+    if job.backend.is_rtx:
+        refuse_plugins(job.graph, job.model)
     return to_fp16(job.graph) if precision == FP16 else expand_weights(job.graph)
-
-
-def _refuse_plugins(job: _Job) -> None:
-    """TensorRT-RTX has no plugins, and parsing a graph with one that is registered ends the process."""
-    if not job.backend.is_rtx:
-        return
-    from onnx import defs
-
-    for node in job.graph.graph.node:
-        if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type):
-            raise BuildError(
-                f"'{job.model}' uses '{node.op_type}', which is no standard operator, and TensorRT-RTX takes no plugins; "
-                "export the model with its decoder in standard operators."
-            )
 
 
 def _add_profile(job: _Job, builder: Any, network: Any, config: Any) -> None:
@@ -221,9 +221,7 @@ def _add_profile(job: _Job, builder: Any, network: Any, config: Any) -> None:
         raise BuildError(f"{job.backend.title} takes no batch of {':'.join(map(str, job.batch))}; choose another --batch MIN:BEST:MAX.")
 
 
-def _describe(
-    job: _Job, precision: str, found: str, layers: dict[str, dict[str, int]], plan: Path, data: bytes, seconds: float
-) -> Manifest:
+def _describe(job: _Job, precision: str, compiled: _Compiled, plan: Path, seconds: float) -> Manifest:
     from keyposs_trt import __version__
 
     gpus = job.driver.gpus
@@ -231,12 +229,12 @@ def _describe(
         model=job.model,
         onnx_sha256=job.onnx_sha256,
         plan=plan.name,
-        plan_sha256=hashlib.sha256(data).hexdigest(),
-        plan_bytes=len(data),
+        plan_sha256=hashlib.sha256(compiled.plan).hexdigest(),
+        plan_bytes=len(compiled.plan),
         spec=job.spec,
         precision=precision,
-        precision_found=found,
-        layers=layers,
+        precision_found=compiled.precision,
+        layers=compiled.layers,
         runtime=job.backend.name,
         runtime_version=job.backend.version,
         cuda=job.driver.cuda,
@@ -248,6 +246,7 @@ def _describe(
         tool=f"keyposs-trt {__version__}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         build_seconds=round(seconds, 3),
+        plugin=compiled.plugin,
     )
 
 

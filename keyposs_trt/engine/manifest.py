@@ -18,10 +18,11 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.gpu import current_gpu, query_driver
+from keyposs_trt.engine.plugin_library import find_library
 from keyposs_trt.engine.versions import BACKENDS, TENSORRT, TENSORRT_RTX, load_backend
 from keyposs_trt.errors import BackendError, ModelError
 from keyposs_trt.files import atomic_path, read_bytes
-from keyposs_trt.graph.contract import FORMAT_VERSION, ModelSpec
+from keyposs_trt.graph.contract import FORMAT_VERSION, PLUGIN_NAME, PLUGIN_VERSION, ModelSpec
 
 if TYPE_CHECKING:
     import os
@@ -40,6 +41,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "int | None": (int, NoneType),
     "float": (int, float),
     "dict[str, float]": (dict,),
+    "dict[str, str] | None": (dict, NoneType),
     "dict[str, dict[str, int]]": (dict,),
     "tuple[str, ...]": (list,),
     "tuple[int, int, int]": (list,),
@@ -72,6 +74,7 @@ class Manifest:
         tool: version of keyposs-trt.
         created: UTC, ISO 8601.
         build_seconds: time the build took.
+        plugin: ``name``, ``version`` and ``sha256`` of the library of the plugin that the plan needs to run; None for none.
         manifest_version: version of this file format.
     """
 
@@ -95,6 +98,7 @@ class Manifest:
     tool: str
     created: str
     build_seconds: float
+    plugin: dict[str, str] | None = None  # not in the manifests of the first release
     manifest_version: int = MANIFEST_VERSION
 
     def rebuild_command(self, folder: str | os.PathLike[str] | None = None, targets: Iterable[str] | None = None) -> str:
@@ -142,7 +146,7 @@ class Manifest:
                 "build the engine again with this keyposs-trt, or install the one that wrote it."
             )
         try:
-            return cls(**_checked({f.name: values[f.name] for f in fields(cls)}))
+            return cls(**_checked({f.name: {"plugin": None, **values}[f.name] for f in fields(cls)}))
         except KeyError as e:
             raise ModelError(f"The manifest '{source}' lacks {e}; build the engine again with 'keyposs-trt build'.") from None
         except (TypeError, ValueError, ModelError) as e:
@@ -197,11 +201,13 @@ def open_plan(plan: str | os.PathLike[str]) -> tuple[Manifest, bytes]:
         InputError: the plan cannot be read.
         ModelError: the manifest is missing or damaged, the plan is not the one it describes, or plan and machine differ in
             runtime version, platform or GPU; the message names both sides and the command that builds the plan again.
-        BackendError: the runtime the plan needs is not installed.
+        BackendError: the runtime or the plugin library that the plan needs is not here.
     """
     manifest = read_manifest(plan)
     data = check_file(plan, manifest)
     check_machine(plan, manifest, load_backend(manifest.runtime).version, current_gpu())
+    if manifest.plugin is not None:
+        check_plugin(plan, manifest)
     return manifest, data
 
 
@@ -261,6 +267,22 @@ def check_machine(plan: object, manifest: Manifest, runtime_version: str, gpu: G
         )
 
 
+def check_plugin(plan: object, manifest: Manifest) -> None:
+    """Makes sure that the plugin a plan needs is here, in its version.
+
+    Raises:
+        ModelError: the plan needs another plugin or version.
+        BackendError: there is no plugin library.
+    """
+    needed = (manifest.plugin or {}).get("name"), (manifest.plugin or {}).get("version")
+    if needed != (PLUGIN_NAME, PLUGIN_VERSION):
+        again = f"build it again here: {manifest.rebuild_command(Path(str(plan)).parent)}"
+        raise ModelError(
+            f"The engine '{plan}' needs the plugin {needed[0]} {needed[1]}, this keyposs-trt has {PLUGIN_NAME} {PLUGIN_VERSION}; {again}"
+        )
+    find_library()
+
+
 def require_gpu(path: str | os.PathLike[str], manifest: Manifest) -> None:
     """Says what to do with a plan on a machine without a GPU.
 
@@ -268,11 +290,12 @@ def require_gpu(path: str | os.PathLike[str], manifest: Manifest) -> None:
         BackendError: there is none.
     """
     driver = query_driver()
-    if not driver.gpus:
-        raise BackendError(
-            f"The engine '{path}' needs an NVIDIA GPU, and there is {driver.problem}; "
-            f"run the ONNX model with the CPU backend instead: keyposs-trt run SOURCE --model {manifest.model} --backend onnxruntime"
-        )
+    if driver.gpus:
+        return
+    instead = f"run the ONNX model with the CPU backend instead: keyposs-trt run SOURCE --model {manifest.model} --backend onnxruntime"
+    if manifest.plugin is not None:
+        instead = f"for the CPU, give the model a decoder of standard operators: keyposs-trt export {manifest.model} --decoder onnx"
+    raise BackendError(f"The engine '{path}' needs an NVIDIA GPU, and there is {driver.problem}; {instead}")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -293,7 +316,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     """The fields of a manifest with their Python types; rejects wrong kinds, since the file may have been edited."""
     _check_kinds(Manifest, values)
     spec, plan, batch, targets, layers = (values[name] for name in ("spec", "plan", "batch", "targets", "layers"))
-    spec_of_plan = ModelSpec(**spec)
+    spec_of_plan = ModelSpec.from_record(spec)
     _check_kinds(ModelSpec, spec_of_plan.__dict__)
     for ok, what in (
         (spec_of_plan.format_version == FORMAT_VERSION, f"the spec has format version {spec_of_plan.format_version}, not {FORMAT_VERSION}"),
@@ -302,6 +325,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         (values["workspace"] is None or values["workspace"] > 0, f"workspace is {values['workspace']!r}, not a number of bytes"),
         (len(batch) == 3 and all(type(n) is int and n > 0 for n in batch), f"batch is {batch!r}, not three positive numbers"),
         (targets and all(isinstance(t, str) for t in targets), f"targets is {targets!r}, not a list of names"),
+        (_is_plugin(values["plugin"], spec_of_plan.decoder), f"plugin is {values['plugin']!r}, not a name, version and sha256"),
         (all(_counts(types) for types in layers.values()), f"layers is {layers!r}, not numbers by layer and data type"),
     ):
         if not ok:
@@ -315,6 +339,12 @@ def _check_kinds(of: type[Manifest | ModelSpec], values: Mapping[str, Any]) -> N
         value = values[f.name]
         if isinstance(value, bool) or not isinstance(value, _KINDS[str(f.type)]):
             raise ValueError(f"{f.name} is {value!r}, not of the type {f.type}")
+
+
+def _is_plugin(plugin: Any, decoder: str) -> bool:
+    if plugin is None:
+        return decoder != "plugin"
+    return set(plugin) == {"name", "version", "sha256"} and all(isinstance(v, str) for v in plugin.values())
 
 
 def _counts(types: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from keyposs_trt.engine.cuda_runtime import CudaRuntime
 from keyposs_trt.engine.log import Log
 from keyposs_trt.engine.manifest import open_plan, require_gpu
+from keyposs_trt.engine.plugin_library import load_library
 from keyposs_trt.engine.precision import FP16, FP32, precision_name
 from keyposs_trt.engine.runner import Outputs, check_crops, decode_heatmaps, empty_outputs
 from keyposs_trt.engine.versions import load_backend
@@ -121,6 +122,8 @@ class TensorRTRunner:
         backend = load_backend(self._manifest.runtime)
         self._log = Log(backend)  # TensorRT keeps a bare pointer to the logger
         self._runtime = backend.trt.Runtime(self._log.logger)
+        if self._manifest.plugin is not None:
+            load_library(backend, self._log)
         engine: Any = self._runtime.deserialize_cuda_engine(plan)
         context: Any = None if engine is None else engine.create_execution_context()
         if engine is None or context is None:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keyposs_trt.graph.attach import attach_decoder as attach_decoder
+    from keyposs_trt.graph.attach import change_decoder as change_decoder
+    from keyposs_trt.graph.attach import detach_decoder as detach_decoder
     from keyposs_trt.graph.contract import ModelSpec as ModelSpec
+    from keyposs_trt.graph.grafting import graft as graft
     from keyposs_trt.graph.metadata import read_spec as read_spec
     from keyposs_trt.graph.metadata import spec_of_model as spec_of_model
     from keyposs_trt.graph.metadata import spec_of_session as spec_of_session
@@ -25,7 +28,10 @@ _HOMES = {
     "ModelSpec": "contract",
     "attach_decoder": "attach",
     "attach_preprocessing": "preprocessing",
+    "change_decoder": "attach",
+    "detach_decoder": "attach",
     "expand_weights": "saving",
+    "graft": "grafting",
     "read_spec": "metadata",
     "save_model": "saving",
     "spec_of_model": "metadata",

@@ -7,7 +7,8 @@ Inputs and outputs, the same for every runtime (N is free, S and L are fixed):
     scores      float32  [N, L]        in [0, 1]
     covariance  float32  [N, L, 3]     xx, xy, yy in crop pixels squared
 
-A model with ``decoder = none`` gives ``heatmaps`` [N, L, H, W] (float32 or float16) instead of the three outputs.
+A model with ``decoder = none`` gives ``heatmaps`` [N, L, H, W] (float32 or float16) instead of the three outputs. With ``wls``
+the decoder is standard operators, which run everywhere; with ``plugin`` it is one node for TensorRT's plugin, which runs there only.
 The metadata below stand in the ONNX file as ``metadata_props``; every key starts with ``keyposs.``.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.decode.decoded import GRIDS
@@ -30,7 +32,39 @@ PREFIX = "keyposs."
 INPUT = "image"
 OUTPUTS = ("landmarks", "scores", "covariance")
 HEATMAPS = "heatmaps"
-DECODERS = ("none", "wls")
+DECODERS = ("none", "wls", "plugin")
+
+# The decoder as one node. TensorRT's ONNX parser looks for the plugin by the operator's name and the attributes plugin_version and
+# plugin_namespace, whatever the domain is; ONNX's checker lets unknown operators pass in a domain of their own only. This one is where ONNX
+# Runtime's TensorRT provider expects plugins.
+PLUGIN_NAME, PLUGIN_VERSION, PLUGIN_NAMESPACE = "KeyPosSMultilateration", "1", ""
+PLUGIN_DOMAIN = "trt.plugins"
+
+_PARAMETERS = set(signature(check_parameters).parameters)
+
+
+def check_decoder(decoder: str, sigma: float, parameters: Mapping[str, float]) -> dict[str, Any]:
+    """A decoder and its parameters as a user asks for them.
+
+    Args:
+        decoder: one of ``DECODERS``.
+        sigma: of the training targets in heatmap pixels.
+        parameters: radius and prior; the defaults where left out.
+
+    Returns:
+        All parameters of the solver, sigma included.
+
+    Raises:
+        UsageError: there is no such decoder or parameter, or a value makes no sense.
+    """
+    if decoder not in DECODERS:
+        raise UsageError(f"There is no decoder '{decoder}'; choose one of {', '.join(DECODERS)}.")
+    known = sorted(_PARAMETERS - {"sigma"})
+    unknown = set(parameters).difference(known)
+    if unknown:
+        raise UsageError(f"The decoder has no parameter '{min(unknown)}'; it has {' and '.join(known)}.")
+    values: dict[str, Any] = dict(parameters)
+    return check_parameters(sigma=sigma, **values)
 
 
 @dataclass(frozen=True)
@@ -46,8 +80,8 @@ class ModelSpec:
         sigma: sigma of the training target in heatmap pixels.
         grid: sampling grid, ``corner`` (x_crop = x * stride) or ``half_pixel`` (x_crop = (x + 0.5) * stride - 0.5).
         crop_scale: side of the crop over the longer side of the face box.
-        decoder: ``none`` or ``wls``.
-        decoder_parameters: parameters of the decoder; for ``wls`` radius, prior and floor, the defaults where left out.
+        decoder: ``none``, ``wls`` or ``plugin``.
+        decoder_parameters: parameters of the decoder, radius and prior, the defaults where left out.
         training_data: what it was trained on, in a sentence.
         licence: SPDX identifier of the weights' licence.
         format_version: version of this contract.
@@ -79,8 +113,7 @@ class ModelSpec:
         ):
             if not ok:
                 raise ModelError(f"The spec of model '{self.name}' is wrong: {what}; export the model again.")
-        if self.decoder != "none":
-            self.solver_parameters()
+        self.solver_parameters()
 
     @property
     def stride(self) -> float:
@@ -99,7 +132,8 @@ class ModelSpec:
             ModelError: a parameter is unknown or makes no sense.
         """
         try:
-            return check_parameters(sigma=self.sigma, **self.decoder_parameters)
+            parameters: dict[str, Any] = self.decoder_parameters
+            return check_parameters(sigma=self.sigma, **parameters)
         except (TypeError, UsageError) as e:
             raise ModelError(f"The spec of model '{self.name}' is wrong: decoder_parameters: {e} Export the model again.") from e
 
@@ -122,7 +156,7 @@ class ModelSpec:
         if "format_version" not in own:
             raise ModelError(
                 f"'{source}' is an ONNX model without keyposs metadata; "
-                "export it with 'keyposs-trt export', or attach a decoder with keyposs_trt.graph.attach_decoder."
+                "export it with 'keyposs-trt export', which takes heatmap networks of other tools too (docs/grafting.md)."
             )
         if own["format_version"] != FORMAT_VERSION:
             raise ModelError(
@@ -138,9 +172,25 @@ class ModelSpec:
             except (ValueError, TypeError) as e:
                 raise ModelError(f"'{source}' has an unreadable metadata key '{PREFIX}{key}'; export the model again.") from e
         try:
-            return cls(**values)
+            return cls.from_record(values)
         except ModelError as e:
             raise ModelError(f"'{source}': {e}") from e
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """A spec that stands in a file, by its fields.
+
+        A decoder inside the graph runs whatever is written of it; where it was made by an earlier version, with a parameter this one does
+        not know, none of its parameters says anything to this version's solver, and they are left out.
+
+        Raises:
+            ModelError: a value makes no sense.
+            TypeError: a field is missing or unknown.
+        """
+        parameters = values.get("decoder_parameters")
+        if values.get("decoder") != "none" and isinstance(parameters, dict) and not _PARAMETERS.issuperset(parameters):
+            values = {**values, "decoder_parameters": {}}
+        return cls(**values)
 
 
 _KINDS: dict[str, Any] = {

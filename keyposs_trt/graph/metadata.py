@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.errors import ModelError
-from keyposs_trt.graph.contract import HEATMAPS, INPUT, ModelSpec
+from keyposs_trt.graph.contract import HEATMAPS, INPUT, PLUGIN_NAME, ModelSpec
 from keyposs_trt.graph.onnxruntime_package import load_session, require_onnxruntime
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     Raises:
         ModelError: the file is missing, empty, no ONNX model, not of this toolkit, of another format version, or its graph
             disagrees with its metadata.
-        BackendError: ONNX Runtime is not installed.
+        BackendError: ONNX Runtime is not installed, or the model decodes with TensorRT's plugin.
     """
     ort = require_onnxruntime()
     options = ort.SessionOptions()
@@ -61,6 +61,8 @@ def spec_of_model(model: onnx.ModelProto, source: object) -> ModelSpec:
     constants = {i.name for i in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
     check_signature(spec, _of_values(inputs), _of_values(model.graph.output), source)
+    if any(node.op_type == PLUGIN_NAME for node in model.graph.node) != (spec.decoder == "plugin"):
+        raise ModelError(f"By its metadata '{source}' decodes with '{spec.decoder}', and its graph with another; export the model again.")
     return spec
 
 

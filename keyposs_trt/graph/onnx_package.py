@@ -70,6 +70,15 @@ def names_of(graph: onnx.GraphProto) -> set[str]:
     return names | {v.name for values in (graph.input, graph.output, graph.initializer) for v in values}
 
 
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element types of all tensors whose type can be told, by name."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    values = {v.name: v.type.tensor_type.elem_type for vs in (graph.input, graph.output, graph.value_info) for v in vs}
+    return {**values, **{i.name: i.data_type for i in graph.initializer}}
+
+
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operators the model uses; 0 if it uses none."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.errors import BackendError, ModelError
+from keyposs_trt.graph.contract import PLUGIN_NAME
 
 if TYPE_CHECKING:
     import os
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
+# Its words for an operator in a domain of its own, and for one in ONNX's.
+_UNKNOWN_OPERATOR = re.compile(r"error: (?P<name>\S+?)\(-?\d+\) is not a registered|No Op registered for (?P<plain>\S+)")
 
 
 def require_onnxruntime() -> Any:
@@ -38,19 +42,48 @@ def load_session(path: str | os.PathLike[str], options: Any, providers: Sequence
 
     Raises:
         ModelError: the file is missing, empty, or not a model ONNX Runtime can load.
-        BackendError: ONNX Runtime is not installed.
+        BackendError: ONNX Runtime is not installed, or the model decodes with TensorRT's plugin.
     """
-    ort = require_onnxruntime()
+    require_onnxruntime()
     file = Path(path)
     if not file.is_file():
         raise ModelError(f"There is no model '{path}'; check the path.")
     if file.stat().st_size == 0:
         raise ModelError(f"The model '{path}' is empty; copy or export it again.")
+    return _open(str(path), path, options, providers)
+
+
+def session_in_memory(model: bytes, source: object) -> InferenceSession:
+    """An inference session on the CPU of a model that is no file yet; ``source`` names it in messages.
+
+    Raises:
+        ModelError: it is not a model ONNX Runtime can load.
+        BackendError: ONNX Runtime is not installed, or the model decodes with TensorRT's plugin.
+    """
+    return _open(model, source, require_onnxruntime().SessionOptions(), ["CPUExecutionProvider"])
+
+
+def _open(model: str | bytes, source: object, options: Any, providers: Sequence[str]) -> InferenceSession:
+    ort = require_onnxruntime()
     options.log_severity_level = _ERRORS_ONLY
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        return ort.InferenceSession(model, options, providers=list(providers))
     except session_errors() as e:
-        raise ModelError(f"'{path}' cannot be loaded as an ONNX model ({first_line(e)}); copy or export it again.") from e
+        raise _refusal(source, str(e)) from e
+
+
+def _refusal(source: object, words: str) -> ModelError | BackendError:
+    """Why a model was not loaded. ONNX Runtime names an operator it does not have; TensorRT's plugin is one."""
+    if PLUGIN_NAME in words:
+        return BackendError(
+            f"'{source}' decodes with TensorRT's plugin {PLUGIN_NAME}, which ONNX Runtime cannot run; export it with "
+            f"'keyposs-trt export {source} --decoder onnx', or build an engine with 'keyposs-trt build {source} --backend tensorrt'."
+        )
+    unknown = _UNKNOWN_OPERATOR.search(words)
+    if unknown:
+        name = unknown["plain"] or unknown["name"]
+        return ModelError(f"'{source}' uses the operator '{name}', which ONNX Runtime does not have; export it with standard operators.")
+    return ModelError(f"'{source}' cannot be loaded as an ONNX model ({_first_line(words)}); copy or export it again.")
 
 
 @cache
@@ -63,6 +96,9 @@ def session_errors() -> tuple[type[Exception], ...]:
 
 def first_line(error: Exception) -> str:
     """ONNX Runtime's own words in one line, without its numbering."""
-    text = str(error).strip().splitlines()
-    words = text[0].rsplit(" : ", 1)[-1] if text else type(error).__name__
-    return words.strip().rstrip(".")
+    return _first_line(str(error)) or type(error).__name__
+
+
+def _first_line(words: str) -> str:
+    text = words.strip().splitlines()
+    return text[0].rsplit(" : ", 1)[-1].strip().rstrip(".") if text else ""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keyposs_trt.errors import BuildError
-from keyposs_trt.graph.onnx_package import DECODE, FLOAT, FLOAT16, PREPROCESS, copy_of, require_onnx, tidy
+from keyposs_trt.graph.contract import PLUGIN_NAME
+from keyposs_trt.graph.onnx_package import DECODE, FLOAT, FLOAT16, PREPROCESS, copy_of, element_types, require_onnx, tidy
 from keyposs_trt.graph.saving import expand_weights, fp16_values
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Every node whose name does not start with ``preprocess/`` or ``decode/`` is the network, but for a softmax over the maps
     and what follows it: in float16 the tails of a map underflow and neighbours of its peak come out equal. The network's
-    float32 constants, and the tensors that enter it, become float16; graph inputs and outputs keep their types.
+    float32 constants, and the tensors that enter it, become float16; graph inputs and outputs keep their types. The decoder as a plugin
+    takes the maps in float16 and gives float32.
 
     Args:
         model: a float32 model, opset 17 or later.
@@ -54,7 +56,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         if node.op_type in _REFUSED:
             raise BuildError(f"The graph has a {node.op_type} node '{node.name}' and cannot be cast to FP16; {_REFUSED[node.op_type]}.")
-    _Caster(model.graph, _types(model)).run()
+    _Caster(model.graph, element_types(model)).run()
     try:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as e:
@@ -133,9 +135,9 @@ class _Caster:
                 node.input[i] = self._cast(name, FLOAT16)
 
     def _enter_float(self, node: onnx.NodeProto) -> None:
-        """Tensors of the network come back to float32 for the other nodes; a Cast takes them as they are."""
+        """Tensors of the network come back to float32 for the other nodes; a Cast and the plugin take them as they are."""
         for i, name in enumerate(node.input):
-            if name in self.made_here and self.types.get(name) == FLOAT and node.op_type != "Cast":
+            if name in self.made_here and self.types.get(name) == FLOAT and node.op_type not in ("Cast", PLUGIN_NAME):
                 node.input[i] = self._cast(name, FLOAT)
 
     def _attributes(self, node: onnx.NodeProto) -> None:
@@ -177,15 +179,6 @@ class _Caster:
         kept = [i for i in self.graph.initializer if i.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element types of all tensors."""
-    from onnx import shape_inference
-
-    graph = shape_inference.infer_shapes(model).graph
-    values = {v.name: v.type.tensor_type.elem_type for vs in (graph.input, graph.output, graph.value_info) for v in vs}
-    return {**values, **{i.name: i.data_type for i in graph.initializer}}
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:

@@ -27,33 +27,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import onnx
+    from numpy.typing import NDArray
 
+CHANNELS = ("rgb", "bgr")
 # Of R, G, B in values 0..255, as the uint8 input has them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def attach_preprocessing(
-    model: onnx.ModelProto, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    model: onnx.ModelProto, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, channels: str = "rgb"
 ) -> onnx.ModelProto:
     """The same network fed with ``image`` uint8 [N, S, S, 3] RGB instead of normalised floats.
 
     Args:
         model: a network with one input [N, 3, S, S], float32 or float16, S fixed.
-        mean, std: of R, G, B in values 0..255: the network gets (image - mean) / std.
+        mean, std: in values 0..255, in the order of the network's channels: the network gets (image - mean) / std.
+        channels: ``rgb`` or ``bgr``, the order the network was trained with; the image is RGB.
 
     Returns:
         A new model with free N; the normalisation is float32.
 
     Raises:
         ModelError: the network's input is of another kind.
-        UsageError: mean or std make no sense.
+        UsageError: mean, std or channels make no sense.
         BackendError: onnx is not installed.
     """
     onnx = require_onnx()
-    centre, spread = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    if centre.shape != (3,) or spread.shape != (3,) or not np.isfinite(centre).all() or not (spread > 0).all():
-        raise UsageError(f"Normalisation needs three means and three positive standard deviations, not {mean} and {std}.")
+    centre, spread = check_normalisation(mean, std, channels)
     model = copy_of(model)
     tidy(model)
     graph = model.graph
@@ -69,10 +70,15 @@ def attach_preprocessing(
     constants = {"scale": 1 / spread, "shift": -centre / spread}
     for name, value in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32).reshape(1, 3, 1, 1), PREPROCESS + name))
+    swap = []
+    if channels == "bgr":
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 1, 0]), PREPROCESS + "bgr"))
+        swap = [("Gather", "swapped", [PREPROCESS + "nchw", PREPROCESS + "bgr"], {"axis": 1})]
     steps = [
         ("Cast", "float", [INPUT], {"to": FLOAT}),
         ("Transpose", "nchw", [PREPROCESS + "float"], {"perm": [0, 3, 1, 2]}),
-        ("Mul", "scaled", [PREPROCESS + "nchw", PREPROCESS + "scale"], {}),
+        *swap,
+        ("Mul", "scaled", [PREPROCESS + ("swapped" if swap else "nchw"), PREPROCESS + "scale"], {}),
         ("Add", "shifted", [PREPROCESS + "scaled", PREPROCESS + "shift"], {}),
         *([("Cast", "half", [PREPROCESS + "shifted"], {"to": FLOAT16})] if half else []),
     ]
@@ -87,6 +93,22 @@ def attach_preprocessing(
         if output.type.tensor_type.shape.dim:
             output.type.tensor_type.shape.dim[0].dim_param = "N"
     return model
+
+
+def check_normalisation(
+    mean: Sequence[float], std: Sequence[float], channels: str = "rgb"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation as arrays [3].
+
+    Raises:
+        UsageError: they, or the order of the channels, make no sense.
+    """
+    centre, spread = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    if centre.shape != (3,) or spread.shape != (3,) or not np.isfinite(centre).all() or not ((spread > 0) & np.isfinite(spread)).all():
+        raise UsageError(f"Normalisation needs three means and three positive standard deviations, not {mean} and {std}.")
+    if channels not in CHANNELS:
+        raise UsageError(f"The order of the channels must be one of {', '.join(CHANNELS)}, not {channels!r}.")
+    return centre, spread
 
 
 def _float_input(graph: onnx.GraphProto) -> tuple[onnx.ValueInfoProto, int]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from keyposs_trt.engine.build import BuildResult, build_engine
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.manifest import check_file, read_manifest
 from keyposs_trt.errors import BackendError, BuildError, InputError, KeypossError, ModelError, OutputError, UsageError
+from keyposs_trt.graph import change_decoder, detach_decoder
 from keyposs_trt.models import resolve
 
 if TYPE_CHECKING:
@@ -161,6 +162,18 @@ def test_plugin_operators_are_refused_before_parsing(model, tmp_path, domain, mo
     monkeypatch.setattr(trt, "OnnxParser", None)
     (result,) = build_engine(edited(model, tmp_path / "p.onnx", edit), tmp_path / "out", precision="fp32", backend="tensorrt-rtx")
     assert "'KeypossMultilateration', which is no standard operator" in str(result.error)
+
+
+def test_our_plugin_is_refused_before_parsing_with_its_remedies(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(trt, "OnnxParser", None)
+    path = tmp_path / "p.onnx"
+    onnx.save(change_decoder(onnx.load(model), "plugin"), path)
+    results = build_engine(path, tmp_path / "out", backend="tensorrt-rtx")
+    assert [str(r.error) for r in results] == 2 * [
+        f"'{path}' decodes with the plugin KeyPosSMultilateration, and TensorRT-RTX takes no plugins; "
+        "export the model with --decoder onnx, or build with --backend tensorrt."
+    ]
+    assert names(tmp_path / "out") == []
 
 
 def test_parser_error_is_one_sentence(model, tmp_path):
@@ -324,6 +337,59 @@ def test_full_tensorrt_takes_the_same_path(model, tmp_path, monkeypatch):
     m = result.manifest
     assert result.plan.name == "tiny_fp16_tensorrt.plan"
     assert (m.runtime, m.runtime_version, m.targets, m.gpu, m.cuda) == ("tensorrt", "10.3.0.26", ("sm87",), "Orin", "12.6")
+
+
+@pytest.fixture
+def plugin_model(model: Path, tmp_path: Path) -> Path:
+    onnx.save(change_decoder(onnx.load(model), "plugin"), tmp_path / "plugin.onnx")
+    return tmp_path / "plugin.onnx"
+
+
+@pytest.mark.usefixtures("full_tensorrt")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_full_tensorrt_gets_the_plugin_before_the_graph(plugin_model, tmp_path, monkeypatch, precision):
+    """The parser here sees the graph without its decoder, since this library takes no plugins; all else is as with TensorRT."""
+    real, fake = trt.OnnxParser, sys.modules["tensorrt"]
+    library = tmp_path / "plugin.so"
+    library.write_bytes(b"a library")
+    loaded: list[str] = []
+
+    class Registry:
+        all_creators: list[Any] = []  # noqa: RUF012
+
+        def load_library(self, path: str) -> None:
+            loaded.append(path)
+            self.all_creators.append(SimpleNamespace(name="KeyPosSMultilateration", plugin_version="1", plugin_namespace=""))
+
+    def parser(network: Any, logger: Any) -> Any:
+        inner = real(network, logger)
+
+        def parse(source: bytes) -> bool:
+            assert loaded == [str(library)]
+            graph = onnx.load_model_from_string(source)
+            assert graph.graph.node[-1].op_type == "KeyPosSMultilateration"
+            return inner.parse(detach_decoder(graph).SerializeToString())
+
+        return SimpleNamespace(parse=parse)
+
+    monkeypatch.setattr(fake, "get_plugin_registry", Registry)
+    monkeypatch.setattr(fake, "OnnxParser", parser)
+    monkeypatch.setattr(module, "query_driver", lambda: Driver("12.6", (Gpu("Orin", (8, 7)),)))
+    monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", str(library))
+    (result,) = build_engine(plugin_model, tmp_path / "out", precision=precision, backend="tensorrt")
+    assert result.error is None
+    m = read_manifest(result.plan)
+    assert m.plugin == {"name": "KeyPosSMultilateration", "version": "1", "sha256": hashlib.sha256(b"a library").hexdigest()}
+    assert (m.spec.decoder, m.precision_found) == ("plugin", precision)
+
+
+@pytest.mark.usefixtures("full_tensorrt")
+def test_full_tensorrt_without_the_plugin_library(plugin_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "query_driver", lambda: Driver("12.6", (Gpu("Orin", (8, 7)),)))
+    monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", str(tmp_path / "nowhere.so"))
+    with pytest.raises(BackendError, match=r"KEYPOSS_PLUGIN_LIBRARY names '.*nowhere\.so', and there is no such file"):
+        build_engine(plugin_model, tmp_path / "out", backend="tensorrt")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("full_tensorrt", "no_gpu")

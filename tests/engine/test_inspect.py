@@ -97,6 +97,20 @@ def test_foreign_onnx_is_explained_and_does_not_run(tmp_path):
     assert found["operators"]["Conv"] == 3
 
 
+def test_model_with_the_plugin_is_described_without_running(model, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from keyposs_trt.graph import change_decoder
+
+    path = tmp_path / "p.onnx"
+    onnx.save(change_decoder(onnx.load(model), "plugin"), path)
+    found = explain(path)
+    assert (found["kind"], found["spec"]["decoder"], found["runs_here"]) == ("onnx", "plugin", False)
+    assert found["operators"]["KeyPosSMultilateration"] == 1
+    assert found["opset"] == {"ai.onnx": 17, "trt.plugins": 1}
+    assert (found["precision"], len(found["outputs"])) == ("fp32", 3)
+    assert "--decoder onnx" in found["reason"]
+
+
 def test_onnx_without_the_onnx_package(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     found = explain(model)
@@ -109,6 +123,19 @@ def test_plan_without_a_gpu(plan):
     assert (found["kind"], found["written_by"], found["runs_here"]) == ("plan", "1.7.1.116", False)
     assert found["manifest"]["precision"] == "fp16"
     assert "needs an NVIDIA GPU" in found["reason"]
+
+
+def test_plan_that_needs_a_plugin(plan, monkeypatch):
+    set_gpu(monkeypatch, Gpu("NVIDIA GeForce RTX 3060", (8, 6)))
+    values = json.loads(manifest_path(plan).read_text())
+    values["spec"]["decoder"] = "plugin"
+    values["plugin"] = {"name": "KeyPosSMultilateration", "version": "1", "sha256": ""}
+    manifest_path(plan).write_text(json.dumps(values))
+    monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", "/nowhere/plugin.so")
+    found = explain(plan)
+    assert found["manifest"]["plugin"] == values["plugin"]
+    assert not found["runs_here"]
+    assert "/nowhere/plugin.so" in found["reason"]
 
 
 def test_plan_that_runs_here(plan, monkeypatch):

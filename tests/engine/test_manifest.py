@@ -4,18 +4,20 @@ import hashlib
 import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from model_zoo import tiny_spec
 
 from keyposs_trt.engine import manifest as module
-from keyposs_trt.engine.gpu import Gpu
+from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.manifest import Manifest, check_file, check_machine, manifest_path, read_manifest, this_platform, write_plan
-from keyposs_trt.errors import InputError, ModelError, OutputError
+from keyposs_trt.errors import BackendError, InputError, ModelError, OutputError
 
 PLAN = bytes(range(256)) * 4
 SPEC = asdict(tiny_spec())
+PLUGIN = {"name": "KeyPosSMultilateration", "version": "1", "sha256": "0" * 64}
 ADA = Gpu("NVIDIA GeForce RTX 4070", (8, 9))
 
 
@@ -133,6 +135,10 @@ def test_foreign_or_broken_manifest(plan, text, words):
         ("batch", [1, 4, True]),
         ("targets", []),
         ("targets", [86]),
+        ("plugin", "yes"),
+        ("plugin", {"name": "x"}),
+        ("plugin", {**PLUGIN, "version": 1}),
+        ("spec", {**SPEC, "decoder": "plugin"}),
     ],
 )
 def test_edited_manifest(plan, key, value):
@@ -147,6 +153,40 @@ def test_fields_that_may_be_null_or_set(plan):
     for more in ({}, {"cuda": "13.0", "gpu": "Orin", "workspace": 1 << 30, "build_seconds": 3}):
         write_plan(plan, PLAN, make(**more))
         assert read_manifest(plan) == make(**more)
+
+
+def test_manifest_of_the_first_release_is_read(plan):
+    """It has no key for the plugin, and a parameter of a decoder that this version does not have."""
+    values = json.loads(make().to_json())
+    del values["plugin"]
+    values["spec"]["decoder_parameters"] = {"floor": 0.05, "prior": 0.02, "radius": 3}
+    manifest_path(plan).write_text(json.dumps(values))
+    assert read_manifest(plan) == make()
+
+
+def test_plan_that_needs_a_plugin(plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "load_backend", lambda name: SimpleNamespace(version="1.7.1.116"))
+    monkeypatch.setattr(module, "current_gpu", lambda: None)
+    spec = tiny_spec(decoder="plugin")
+    write_plan(plan, PLAN, make(spec=spec, plugin=PLUGIN))
+    monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", str(tmp_path / "plugin.so"))
+    with pytest.raises(BackendError, match=r"KEYPOSS_PLUGIN_LIBRARY names .*plugin\.so"):
+        module.check(plan)
+    (tmp_path / "plugin.so").touch()
+    assert module.check(plan) == make(spec=spec, plugin=PLUGIN)
+    write_plan(plan, PLAN, make(spec=spec, plugin={**PLUGIN, "version": "2"}))
+    with pytest.raises(
+        ModelError, match=r"needs the plugin KeyPosSMultilateration 2, this keyposs-trt has KeyPosSMultilateration 1; build it"
+    ):
+        module.check(plan)
+
+
+def test_remedies_without_a_gpu(plan, monkeypatch):
+    monkeypatch.setattr(module, "query_driver", lambda: Driver(None, (), "no driver"))
+    with pytest.raises(BackendError, match="run SOURCE --model face68-32 --backend onnxruntime"):
+        module.require_gpu(plan, make())
+    with pytest.raises(BackendError, match="keyposs-trt export face68-32 --decoder onnx"):
+        module.require_gpu(plan, make(spec=tiny_spec(decoder="plugin"), plugin=PLUGIN))
 
 
 def test_whole_plan_passes(plan):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,7 +12,10 @@ from model_zoo import spot_image, template, tiny_model
 
 from keyposs_trt.engine import onnxruntime_runner as module
 from keyposs_trt.engine.onnxruntime_runner import OnnxRuntimeRunner
+from keyposs_trt.engine.runner import open_runner
 from keyposs_trt.errors import BackendError, ModelError, UsageError
+from keyposs_trt.graph import change_decoder
+from keyposs_trt.landmarker import Landmarker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +126,11 @@ def test_graph_that_disagrees_with_its_metadata(tmp_path: Path, model: Path) -> 
     onnx.save(wrong, str(tmp_path / "wrong.onnx"))
     with pytest.raises(ModelError):
         OnnxRuntimeRunner(tmp_path / "wrong.onnx")
+
+
+@pytest.mark.parametrize("load", [OnnxRuntimeRunner, open_runner, lambda path: Landmarker.load(path, detector=None)])
+def test_a_model_with_the_plugin_is_refused(tmp_path: Path, model: Path, load: Any) -> None:
+    path = tmp_path / "p.onnx"
+    onnx.save(change_decoder(onnx.load(str(model)), "plugin"), str(path))
+    with pytest.raises(BackendError, match=r"which ONNX Runtime cannot run; export it with .*--decoder onnx', or build an engine with"):
+        load(path)

@@ -23,6 +23,7 @@ from keyposs_trt.engine.runner import open_runner
 from keyposs_trt.engine.tensorrt_runner import TensorRTRunner
 from keyposs_trt.engine.versions import Backend, installed_backends
 from keyposs_trt.errors import BackendError, ModelError, UsageError
+from keyposs_trt.graph.contract import PLUGIN_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,8 +146,20 @@ class Engine:
         return True
 
 
+class Registry:
+    """TensorRT's plugin registry."""
+
+    def __init__(self) -> None:
+        self.all_creators: list[Any] = []
+
+    def load_library(self, path: str) -> object:
+        assert self.all_creators == []
+        self.all_creators.append(SimpleNamespace(name=PLUGIN_NAME, plugin_version="1", plugin_namespace=""))
+        return object()
+
+
 class Machine(SimpleNamespace):
-    """One fake machine: its CUDA, and the engine of the last runner."""
+    """One fake machine: its CUDA, its plugin registry, and the engine of the last runner."""
 
 
 @pytest.fixture
@@ -162,6 +175,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
             def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
                 assert plan == PLAN
+                assert bool(registry.all_creators) == (decoder == "plugin")
                 self.logger.log(2, "a warning")
                 if not loads:
                     self.logger.log(1, "Magic tag\ndoes not match")
@@ -173,15 +187,22 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
         monkeypatch.setattr(manifest_module, "query_driver", lambda: driver)
         monkeypatch.setattr(manifest_module, "current_gpu", lambda: driver.gpus[0] if driver.gpus else None)
+        if decoder == "plugin":
+            library = tmp_path / "plugin.so"
+            library.write_bytes(b"a library")
+            monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", str(library))
+        registry = Registry()
+        trt.__dict__["get_plugin_registry"] = lambda: registry
         path = tmp_path / "tiny_fp16_tensorrt.plan"
         values: dict[str, Any] = {
             "model": "face68-32", "onnx_sha256": "", "plan": path.name, "plan_sha256": hashlib.sha256(PLAN).hexdigest(),
             "plan_bytes": len(PLAN), "spec": spec, "precision": "fp16", "precision_found": "fp16", "layers": {},
             "runtime": "tensorrt", "runtime_version": "10.3.0", "cuda": "12.6", "platform": this_platform(), "gpu": "Orin",
             "targets": ("sm87",), "batch": batch, "workspace": None, "tool": "", "created": "", "build_seconds": 1.0,
+            "plugin": {"name": PLUGIN_NAME, "version": "1", "sha256": ""} if decoder == "plugin" else None,
         }  # fmt: skip
         write_plan(path, PLAN, Manifest(**values))
-        return Machine(path=path, cuda=cuda, engine=engine)
+        return Machine(path=path, cuda=cuda, engine=engine, registry=registry)
 
     return make
 
@@ -250,6 +271,20 @@ def test_half_heatmaps_are_decoded(machine):
     assert out.landmarks.dtype == np.float32
     stride = SIZE / MAPS
     assert np.abs(out.landmarks[3] - (np.array([5, 3]) + 0.5) * stride + 0.5).max() <= stride / 2
+
+
+def test_the_plugin_is_loaded_before_a_plan_that_needs_it(machine):
+    m = machine(decoder="plugin")
+    for _ in range(2):  # the second runner finds it registered
+        with open_runner(m.path) as runner:
+            assert runner(crops(2)).landmarks.shape == (2, POINTS, 2)
+
+
+def test_plan_that_needs_a_plugin_which_is_not_here(machine, monkeypatch):
+    m = machine(decoder="plugin")
+    monkeypatch.setenv("KEYPOSS_PLUGIN_LIBRARY", "/nowhere/plugin.so")
+    with pytest.raises(BackendError, match=r"KEYPOSS_PLUGIN_LIBRARY names '/nowhere/plugin\.so'"):
+        open_runner(m.path)
 
 
 def test_calls_from_threads_wait_for_each_other(machine):

@@ -65,3 +65,44 @@ def conv_network(input_name: str = "image", channels: int = 32, points: int = 5,
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     model.graph.node[0].doc_string = "/home/someone/network.py, line 3"
     return model
+
+
+def foreign_network(opset: int = 13, points: int = 98, batch: int | str = 1, half: bool = False, **changes: Any) -> onnx.ModelProto:
+    """What another tool might export: ``data`` [batch, 3, 64, 64] -> ``output`` [batch, points, 16, 16], and ``landmarks``, their argmax.
+
+    Names collide with ours, and a Reshape holds the batch where that is fixed. Seeded; ``changes`` are of the input's shape and type.
+    """
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(1)
+    kind = np.float16 if half else np.float32
+    shape = np.array([batch if isinstance(batch, int) else -1, 8, 16, 16])
+    constants = {
+        "decode/w": rng.normal(0, 0.3, (8, 3, 7, 7)).astype(kind),
+        "heatmaps": rng.normal(0, 0.3, (points, 8, 1, 1)).astype(kind),
+        "flat": np.array([0, 8, 256]),
+        "shape": shape,
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["data", "decode/w"], ["scores"], "decode/conv", kernel_shape=[7, 7], strides=[4, 4], pads=[3, 3, 3, 3]),
+        node("Relu", ["scores"], ["image"], "preprocess/relu"),
+        node("Reshape", ["image", "flat"], ["rows"], "flatten"),
+        node("Reshape", ["rows", "shape"], ["square"], "unflatten"),
+        node("Conv", ["square", "heatmaps"], ["output"], "", kernel_shape=[1, 1]),
+        node("Reshape", ["output", "all"], ["each"], ""),
+        node("ArgMax", ["each"], ["landmarks"], "", axis=2, keepdims=0),
+    ]
+    constants["all"] = np.array([0, 0, 256])
+    value = helper.make_tensor_value_info
+    element = changes.get("element", 10 if half else 1)
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("data", element, changes.get("shape", [batch, 3, 64, 64]))],
+        [value("output", 10 if half else 1, [batch, points, 16, 16]), value("landmarks", 7, [batch, points])],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    helper.set_model_props(model, {"author": "somebody"})
+    return model

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,20 @@ onnx = pytest.importorskip("onnx")
 from graph_tools import conv_network, run  # noqa: E402
 
 from keyposs_trt.decode import wls  # noqa: E402
-from keyposs_trt.errors import ModelError  # noqa: E402
-from keyposs_trt.graph import attach_decoder, attach_preprocessing, read_spec, spec_of_model  # noqa: E402
+from keyposs_trt.decode.multilateration import PRIOR, RADIUS  # noqa: E402
+from keyposs_trt.errors import BackendError, ModelError, UsageError  # noqa: E402
+from keyposs_trt.graph import (  # noqa: E402
+    attach_decoder,
+    attach_preprocessing,
+    change_decoder,
+    detach_decoder,
+    read_spec,
+    save_model,
+    spec_of_model,
+    store_weights_fp16,
+    to_fp16,
+)
+from keyposs_trt.models import resolve  # noqa: E402
 
 
 def small_spec(**changes):
@@ -57,14 +70,14 @@ def test_preprocessing_before_or_after():
 
 def test_metadata_tell_the_parameters_in_use():
     model = attach_decoder(attach_preprocessing(conv_network()), small_spec(decoder_parameters={"radius": 2}))
-    assert spec_of_model(model, "m").decoder_parameters == {"radius": 2, "prior": 0.02, "floor": 0.05}
+    assert spec_of_model(model, "m").decoder_parameters == {"radius": 2, "prior": PRIOR}
 
 
 def test_parameters_reach_the_graph():
     images = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     results = [
         run(attach_decoder(attach_preprocessing(conv_network()), small_spec(decoder_parameters=p)), images)["landmarks"]
-        for p in ({}, {"radius": 3, "prior": 0.02, "floor": 0.05}, {"radius": 2})
+        for p in ({}, {"radius": RADIUS, "prior": PRIOR}, {"radius": 2})
     ]
     np.testing.assert_array_equal(results[0], results[1])
     assert np.abs(results[0] - results[2]).max() > 0.01
@@ -123,3 +136,128 @@ def renamed(model, name):
 def test_refuses_other_graphs(network, spec, message):
     with pytest.raises(ModelError, match=message):
         attach_decoder(network(), spec)
+
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
+
+def small_model(**changes):
+    return attach_decoder(attach_preprocessing(conv_network()), small_spec(**changes))
+
+
+def attributes(node):
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def test_the_plugin_is_one_node_with_the_fields_it_wants(tmp_path):
+    model = small_model(decoder="plugin", grid="corner", decoder_parameters={"radius": 3})
+    *_, node = model.graph.node
+    assert [n.name for n in model.graph.node if n.name.startswith("decode/")] == [node.name]
+    assert (node.op_type, node.domain) == ("KeyPosSMultilateration", "trt.plugins")
+    assert (list(node.input), list(node.output)) == (["heatmaps"], ["landmarks", "scores", "covariance"])
+    assert attributes(node) == {
+        "plugin_version": b"1", "plugin_namespace": b"", "sigma": 2.0, "radius": 3, "prior": pytest.approx(PRIOR), "stride": 2.0,
+        "grid": b"corner",
+    }  # fmt: skip
+    kinds = {a.name: onnx.AttributeProto.AttributeType.Name(a.type) for a in node.attribute}
+    assert {name for name, kind in kinds.items() if kind == "FLOAT"} == {"sigma", "prior", "stride"}
+    assert {name for name, kind in kinds.items() if kind == "INT"} == {"radius"}
+    assert {o.domain: o.version for o in model.opset_import} == {"": 17, "trt.plugins": 1}
+    save_model(model, tmp_path / "m.onnx")  # which runs ONNX's checker
+    spec = spec_of_model(model, "m")
+    assert (spec.decoder, spec.decoder_parameters) == ("plugin", {"radius": 3, "prior": PRIOR})
+    assert model.graph.output == small_model().graph.output
+
+
+@pytest.mark.parametrize("decoder", ["wls", "plugin"])
+@pytest.mark.parametrize("change", [None, store_weights_fp16, to_fp16])
+def test_detached_model_is_as_if_it_never_had_a_decoder(decoder, change):
+    network = attach_preprocessing(conv_network(channels=256))
+    whole, plain = (attach_decoder(network, small_spec(decoder=d)) for d in (decoder, "none"))
+    if change is not None:
+        whole, plain = change(whole), change(plain)
+    network = detach_decoder(whole)
+    onnx.checker.check_model(network, full_check=True)
+    expected = spec_of_model(plain, "m")
+    assert spec_of_model(network, "m") == replace(expected, decoder_parameters={"radius": RADIUS, "prior": PRIOR})
+    assert sorted(i.name for i in network.graph.initializer) == sorted(i.name for i in plain.graph.initializer)
+    assert {o.domain for o in network.opset_import} == {""}
+    found, maps = run(network, IMAGES)["heatmaps"], run(plain, IMAGES)["heatmaps"]
+    # In float16, ONNX Runtime leaves out roundings between casts as it sees fit.
+    np.testing.assert_allclose(found.astype(np.float32), maps, atol=2e-3 if change is to_fp16 else 0)
+
+
+def test_detaching_twice_changes_nothing():
+    once = detach_decoder(small_model())
+    assert detach_decoder(once) == once
+
+
+def test_decoder_of_an_earlier_version_can_be_changed(tmp_path):
+    """Its file holds a parameter that this version's solver does not have; it still runs, and can be given this one's decoder."""
+    old = small_model()
+    keys = {p.key: p.value for p in old.metadata_props}
+    onnx.helper.set_model_props(old, keys | {"keyposs.decoder_parameters": '{"floor": 0.05, "prior": 0.02, "radius": 3}', "author": "x"})
+    assert spec_of_model(old, "m").decoder_parameters == {}
+    save_model(old, tmp_path / "old.onnx")
+    assert read_spec(tmp_path / "old.onnx").decoder == "wls"
+    new = change_decoder(old, "wls")
+    assert spec_of_model(new, "m").decoder_parameters == {"radius": RADIUS, "prior": PRIOR}
+    assert {p.key: p.value for p in new.metadata_props}["author"] == "x"
+    for name, value in run(small_model(), IMAGES).items():
+        np.testing.assert_array_equal(run(new, IMAGES)[name], value)
+
+
+def test_change_to_the_plugin_and_back():
+    first = small_model(decoder_parameters={"radius": 2, "prior": 0.1})
+    plugin = change_decoder(first, "plugin")
+    assert attributes(plugin.graph.node[-1])["radius"] == 2
+    back = change_decoder(plugin, "wls", {"prior": 0.3})
+    assert spec_of_model(back, "m").decoder_parameters == {"radius": 2, "prior": 0.3}
+    expected = small_model(decoder_parameters={"radius": 2, "prior": 0.3})
+    for name, value in run(expected, IMAGES).items():
+        np.testing.assert_array_equal(run(back, IMAGES)[name], value)
+    assert spec_of_model(change_decoder(back, "none"), "m").outputs == ("heatmaps",)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "parameters", "words"),
+    [
+        ("argmax", {}, "no decoder 'argmax'; choose one of none, wls, plugin"),
+        ("wls", {"floor": 0.1}, "no parameter 'floor'; it has prior and radius"),
+        ("plugin", {"radius": 0}, "radius must be a whole number in 1"),
+        ("none", {"prior": -1}, "prior must be 0 or more"),
+    ],
+)
+def test_changes_that_make_no_sense(decoder, parameters, words):
+    with pytest.raises(UsageError, match=words):
+        change_decoder(small_model(), decoder, parameters)
+
+
+def test_what_cannot_be_detached():
+    with pytest.raises(ModelError, match="without keyposs metadata"):
+        detach_decoder(conv_network())
+    odd = small_model()
+    for node in odd.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["maps" if n == "heatmaps" else n for n in names]
+    with pytest.raises(ModelError, match="no tensor 'heatmaps' in front of its decoder; export the model again"):
+        detach_decoder(odd)
+
+
+def test_without_graphsurgeon_the_remedy_is_named(monkeypatch):
+    model = small_model()
+    monkeypatch.setitem(sys.modules, "onnx_graphsurgeon", None)
+    with pytest.raises(BackendError, match=r"install it with: pip install onnx-graphsurgeon$"):
+        detach_decoder(model)
+
+
+def test_shipped_model_can_be_given_the_plugin_and_back():
+    path = resolve(None)
+    shipped = onnx.load(path)
+    spec = spec_of_model(shipped, path)
+    again = change_decoder(change_decoder(shipped, "plugin"), "wls")
+    assert replace(spec_of_model(again, path), decoder_parameters={}) == replace(spec, decoder_parameters={})
+    crops = np.random.default_rng(0).integers(0, 256, (1, spec.input_size, spec.input_size, 3)).astype(np.uint8)
+    maps = run(detach_decoder(shipped), crops)["heatmaps"]
+    expected = wls(maps, sigma=spec.sigma).to_crop(spec.stride, spec.grid)
+    np.testing.assert_allclose(run(again, crops)["landmarks"], expected.points, atol=0.01)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from model_zoo import tiny_spec
 
-from keyposs_trt.errors import ModelError
-from keyposs_trt.graph.contract import FORMAT_VERSION, PREFIX, ModelSpec
+from keyposs_trt.decode.multilateration import PRIOR, RADIUS
+from keyposs_trt.errors import ModelError, UsageError
+from keyposs_trt.graph.contract import FORMAT_VERSION, PREFIX, ModelSpec, check_decoder
 
 
 def metadata(**changes):
@@ -57,8 +58,8 @@ def test_missing_key(key):
         ("grid", "centre"),
         ("crop_scale", "0"),
         ("decoder", "argmax"),
+        ("decoder", "Plugin"),
         ("decoder_parameters", "[1, 2]"),
-        ("decoder_parameters", '{"iterations": 3}'),
         ("decoder_parameters", '{"radius": 0}'),
         ("decoder_parameters", '{"prior": "much"}'),
         ("points", "[68]"),
@@ -72,8 +73,38 @@ def test_wrong_values(key, value):
 def test_stride_and_outputs():
     assert tiny_spec(heatmap_size=32, input_size=128).stride == 4
     assert tiny_spec().outputs == ("landmarks", "scores", "covariance")
+    assert tiny_spec(decoder="plugin").outputs == ("landmarks", "scores", "covariance")
     assert tiny_spec(decoder="none").outputs == ("heatmaps",)
 
 
 def test_solver_parameters_hold_the_defaults():
-    assert tiny_spec().solver_parameters() == {"sigma": 2.0, "radius": 3, "prior": 0.02, "floor": 0.05}
+    assert tiny_spec().solver_parameters() == {"sigma": 2.0, "radius": RADIUS, "prior": PRIOR}
+
+
+@pytest.mark.parametrize("decoder", ["wls", "plugin"])
+def test_parameters_of_an_earlier_solver_are_left_out_where_the_graph_decodes(decoder):
+    old = '{"floor": 0.05, "prior": 0.02, "radius": 3}'
+    spec = ModelSpec.from_metadata(metadata(decoder=decoder, decoder_parameters=old), "m.onnx")
+    assert spec == replace(tiny_spec(decoder=decoder), decoder_parameters={})
+
+
+def test_parameters_of_an_earlier_solver_are_refused_where_the_caller_decodes():
+    with pytest.raises(ModelError, match=r"decoder_parameters: .*'floor'.*Export the model again"):
+        ModelSpec.from_metadata(metadata(decoder="none", decoder_parameters='{"floor": 0.05}'), "m.onnx")
+
+
+def test_a_new_spec_with_an_unknown_parameter_is_refused():
+    with pytest.raises(ModelError, match="'raduis'"):
+        replace(tiny_spec(), decoder_parameters={"raduis": 3})
+
+
+def test_check_decoder():
+    assert check_decoder("plugin", 1.5, {"radius": 4}) == {"sigma": 1.5, "radius": 4, "prior": PRIOR}
+    for decoder, sigma, parameters, words in (
+        ("onnx", 2, {}, "no decoder 'onnx'; choose one of none, wls, plugin"),
+        ("wls", 0, {}, "sigma must be in"),
+        ("wls", 2, {"floor": 1}, "no parameter 'floor'; it has prior and radius"),
+        ("wls", 2, {"radius": 1.5}, "radius must be a whole number"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            check_decoder(decoder, sigma, parameters)

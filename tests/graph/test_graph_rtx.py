@@ -10,7 +10,10 @@ from model_zoo import heatmap_network, tiny_spec
 onnx = pytest.importorskip("onnx")
 trt = pytest.importorskip("tensorrt_rtx_bindings")
 
-from keyposs_trt.graph import attach_decoder, attach_preprocessing, store_weights_fp16, to_fp16  # noqa: E402
+from graph_tools import foreign_network  # noqa: E402
+
+from keyposs_trt.graph import attach_decoder, attach_preprocessing, graft, store_weights_fp16, to_fp16  # noqa: E402
+from keyposs_trt.graph.contract import PLUGIN_NAME  # noqa: E402
 
 pytestmark = pytest.mark.rtx
 
@@ -21,9 +24,10 @@ class Log(trt.ILogger):
     def __init__(self):
         trt.ILogger.__init__(self)
         self.lines = []
+        self.least = trt.ILogger.Severity.WARNING
 
     def log(self, severity, message):
-        if severity <= trt.ILogger.Severity.WARNING:
+        if severity <= self.least:
             self.lines.append(message)
 
 
@@ -71,7 +75,25 @@ def test_float16_graph_is_strongly_typed(decoder, stored):
     assert trt.DataType.HALF not in decode
 
 
-def test_no_matrix_product_that_could_run_in_tf32():
-    network = build(attach_decoder(attach_preprocessing(heatmap_network()), tiny_spec()), 128, plan=False)
-    kinds = {network.get_layer(i).type for i in range(network.num_layers) if network.get_layer(i).name.startswith("decode/")}
-    assert trt.LayerType.MATRIX_MULTIPLY not in kinds
+@pytest.mark.parametrize("opset", [13, 18])
+def test_grafted_network_builds(opset):
+    """With what grafting adds: converted operators, swapped channels, a freed batch."""
+    network = foreign_network(opset=opset)
+    build(graft(network, name="f", sigma=2, grid="corner", channels="bgr"), 64, plan=True)
+    half = to_fp16(graft(network, name="f", sigma=2, grid="corner", decoder="none"))
+    kinds = outputs(build(half, 64, plan=False))
+    assert kinds == {"heatmaps": (trt.DataType.FLOAT, (-1, 98, 16, 16))}
+
+
+def test_the_parser_looks_for_the_plugin_by_name_version_and_namespace():
+    """No library is loaded here, so the parser gives up; what it looked for stands in its log."""
+    model = attach_decoder(attach_preprocessing(heatmap_network()), tiny_spec(decoder="plugin"))
+    log = Log()
+    log.least = trt.ILogger.Severity.VERBOSE
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    assert not parser.parse(model.SerializeToString())
+    assert "Plugin not found" in parser.get_error(0).desc()
+    assert parser.get_error(0).node_operator() == PLUGIN_NAME
+    assert any(f"treated as plugin: {PLUGIN_NAME}, plugin_version: 1, plugin_namespace: " in line for line in log.lines)

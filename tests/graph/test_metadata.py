@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 from graph_tools import session  # noqa: E402
 
 from keyposs_trt.errors import BackendError, ModelError  # noqa: E402
-from keyposs_trt.graph import read_spec, spec_of_model, spec_of_session  # noqa: E402
+from keyposs_trt.graph import change_decoder, read_spec, spec_of_model, spec_of_session  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -121,4 +121,21 @@ def test_float_input_is_refused():
     model = conv_network()
     onnx.helper.set_model_props(model, tiny_spec(heatmap_size=16, input_size=32, points=5, decoder="none").to_metadata())
     with pytest.raises(ModelError, match=r"is float32 \[1, 3, 32, 32\], but by its metadata uint8"):
+        spec_of_model(model, "m.onnx")
+
+
+def test_plugin_model_is_read_in_memory_and_refused_by_the_runtime(good, tmp_path):
+    model = change_decoder(onnx.load(good), "plugin")
+    assert spec_of_model(model, "m.onnx").decoder == "plugin"
+    path = tmp_path / "p.onnx"
+    onnx.save(model, path)
+    with pytest.raises(BackendError, match=r"p\.onnx' decodes with TensorRT's plugin .*--decoder onnx.*--backend tensorrt'\.$"):
+        read_spec(path)
+
+
+@pytest.mark.parametrize(("decoder", "claimed"), [("plugin", "wls"), ("wls", "plugin")])
+def test_metadata_that_name_another_decoder_are_refused(good, decoder, claimed):
+    model = change_decoder(onnx.load(good), decoder)
+    set_key("keyposs.decoder", claimed)(model)
+    with pytest.raises(ModelError, match=f"By its metadata 'm.onnx' decodes with '{claimed}', and its graph with another"):
         spec_of_model(model, "m.onnx")

@@ -28,6 +28,16 @@ def test_same_as_normalising_outside(name, normalisation):
     np.testing.assert_allclose(run(model, images)["heatmaps"], expected, atol=1e-4)
 
 
+def test_a_network_trained_on_bgr_gets_bgr():
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    mean, std = (10.0, 20.0, 30.0), (100.0, 200.0, 50.0)  # of B, G, R
+    expected = run(conv_network(), floats(images[..., ::-1], mean, std))["heatmaps"]
+    model = attach_preprocessing(conv_network(), mean, std, "bgr")
+    onnx.checker.check_model(model, full_check=True)
+    np.testing.assert_allclose(run(model, images)["heatmaps"], expected, atol=1e-4)
+    assert np.abs(run(attach_preprocessing(conv_network(), mean, std), images)["heatmaps"] - expected).max() > 0.1
+
+
 def test_batch_becomes_free():
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     model = attach_preprocessing(conv_network())
@@ -76,7 +86,14 @@ def test_other_inputs_are_refused(shape):
         attach_preprocessing(network)
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0, 0), (1, 1, 1)), ((0, 0, 0), (1, 0, 1)), ((0, np.nan, 0), (1, 1, 1))])
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0, 0), (1, 1, 1)), ((0, 0, 0), (1, 0, 1)), ((0, np.nan, 0), (1, 1, 1)), ((0, 0, 0), (1, np.inf, 1))]
+)
 def test_senseless_normalisation(mean, std):
     with pytest.raises(UsageError, match="three means and three positive standard deviations"):
         attach_preprocessing(conv_network(), mean, std)
+
+
+def test_unknown_channels():
+    with pytest.raises(UsageError, match="must be one of rgb, bgr, not 'gbr'"):
+        attach_preprocessing(conv_network(), channels="gbr")

@@ -9,7 +9,14 @@ onnx = pytest.importorskip("onnx")
 from graph_tools import conv_network, run  # noqa: E402
 
 from keyposs_trt.errors import BuildError, OutputError  # noqa: E402
-from keyposs_trt.graph import attach_decoder, attach_preprocessing, expand_weights, save_model, store_weights_fp16  # noqa: E402
+from keyposs_trt.graph import (  # noqa: E402
+    attach_decoder,
+    attach_preprocessing,
+    change_decoder,
+    expand_weights,
+    save_model,
+    store_weights_fp16,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
 
@@ -49,7 +56,7 @@ def test_expanding_gives_plain_float32_weights(model):
     stored = store_weights_fp16(model)
     expanded = expand_weights(stored)
     assert sorted(weights(expanded)) == sorted(weights(model))
-    assert {i.data_type for i in expanded.graph.initializer} == {1, 7}
+    assert 10 not in {i.data_type for i in expanded.graph.initializer}
     assert [n.name for n in expanded.graph.node] == [n.name for n in model.graph.node]
     for name, value in run(stored, IMAGES).items():
         np.testing.assert_allclose(run(expanded, IMAGES)[name], value, rtol=1e-4, atol=1e-4)
@@ -74,6 +81,16 @@ def test_save_writes_a_checked_file(model, tmp_path):
     onnx.checker.check_model(str(path), full_check=True)
     assert onnx.load(path) == model
     assert [p.name for p in path.parent.iterdir()] == ["m.onnx"]
+
+
+def test_a_graph_with_the_plugin_is_stored_expanded_and_saved(model, tmp_path):
+    plugin = change_decoder(model, "plugin")
+    stored = store_weights_fp16(plugin)
+    assert stored.graph.node[-1] == plugin.graph.node[-1]
+    assert "expand/stem.weight" in weights(stored)
+    assert sorted(weights(expand_weights(stored))) == sorted(weights(plugin))
+    save_model(stored, tmp_path / "m.onnx")
+    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
 
 
 def test_save_lowers_the_ir_version(model, tmp_path):
