@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keyposs_trt.engine.gpu import query_driver
+from keyposs_trt.engine.plugin_library import VARIABLE, find_library
 from keyposs_trt.engine.versions import BACKENDS, INSTALL, Backend, installed_backends
-from keyposs_trt.errors import KeypossError
+from keyposs_trt.errors import BackendError, KeypossError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +27,13 @@ if TYPE_CHECKING:
     from keyposs_trt.engine.gpu import Driver
 
 OK, MISSING, OPTIONAL = "ok", "missing", "optional"
-PLUGIN_VARIABLE = "KEYPOSS_PLUGIN"
-PLUGIN_FOLDER = Path(__file__).parent / "plugins"
 OLDEST_PYTHON = (3, 10)
 
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
 _REINSTALL = "the package is incomplete: get a whole checkout again, and in it run pip install -e ."
 # Of the extra "train".
-TRAINING_PACKAGES = "torch torchvision timm lightning onnx onnxscript numba scipy pyyaml"
+TRAINING_PACKAGES = "torch torchvision timm lightning onnx onnx-graphsurgeon onnxscript numba scipy pyyaml"
 _GPU_ONLY = "needs an NVIDIA GPU with its driver; the CPU path works without"
 
 
@@ -65,7 +64,7 @@ def diagnose() -> list[Finding]:
     findings += [_tensorrt(name, backends[name], driver) for name in BACKENDS]
     findings += [
         _package("cuda-python", "cuda-bindings", "'cuda-bindings<14'", "runs engines"),
-        _package("ONNX", "onnx", "onnx", "builds engines"),
+        _package("ONNX", "onnx", "onnx onnx-graphsurgeon", "builds engines"),
     ]
     findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]
     return findings
@@ -215,17 +214,18 @@ def _package(part: str, name: str, install: str, use: str) -> Finding:
 
 
 def _plugin() -> Finding:
-    """The TensorRT plugin library: loadable, or where it was looked for."""
-    named = os.environ.get(PLUGIN_VARIABLE)
-    found = [Path(named)] if named else sorted(PLUGIN_FOLDER.glob("*.so"))
-    looked = f"{PLUGIN_VARIABLE} ({named or 'not set'}) and {PLUGIN_FOLDER}"
-    if not found or not found[0].is_file():
-        return Finding("Plugin", OPTIONAL, f"no library; looked at {looked}", "models decode in standard operators without it")
+    """The TensorRT plugin's library, where engines would find it, and whether it loads."""
     try:
-        ctypes.CDLL(str(found[0]))
+        library = find_library()
+    except BackendError as e:
+        named = os.environ.get(VARIABLE)
+        found = _line(e).split("; ")[0] if named else f"no library; {VARIABLE} is not set, and neither the package nor a build has one"
+        return Finding("Plugin", OPTIONAL, found, "models decode in standard operators without it; docs/plugin.md says how to build it")
+    try:
+        ctypes.CDLL(str(library))
     except OSError as e:
-        return Finding("Plugin", OPTIONAL, f"'{found[0]}' does not load: {_line(e)}", "build it again on this machine")
-    return Finding("Plugin", OK, str(found[0]))
+        return Finding("Plugin", OPTIONAL, f"'{library}' does not load: {_line(e)}", "build it again on this machine")
+    return Finding("Plugin", OK, str(library))
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ import pytest
 from keyposs_trt import doctor
 from keyposs_trt.cli.main import main
 from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, describe_jetson, diagnose, to_json
+from keyposs_trt.engine import plugin_library
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.versions import Backend
 from keyposs_trt.errors import BackendError, ModelError
@@ -154,7 +155,7 @@ def test_remedies_name_the_packages_of_the_extras(monkeypatch):
     monkeypatch.setattr(doctor, "installed_backends", lambda: dict.fromkeys(doctor.BACKENDS, BackendError("none: none")))
     remedies = {f.part: f.remedy for f in diagnose()}
     for part, extra, more in (("cuda-python", "gpu", set()), ("ONNX", "build", set()), ("PyTorch", "train", set()),
-                              ("TensorRT-RTX", "rtx", {"onnx"})):  # fmt: skip
+                              ("TensorRT-RTX", "rtx", {"onnx", "onnx-graphsurgeon"})):  # fmt: skip
         words = remedies[part].partition("pip install ")[2].partition(" (")[0]
         assert {re.split("<", word)[0] for word in shlex.split(words)} | more == packages_of(extra)
     assert [r for r in remedies.values() if "keyposs-trt" in r] == []
@@ -197,17 +198,20 @@ def test_jetson():
 
 
 def test_plugin(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "PLUGIN_FOLDER", tmp_path)
-    monkeypatch.delenv(doctor.PLUGIN_VARIABLE, raising=False)
+    monkeypatch.setattr(plugin_library, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(plugin_library.sysconfig, "get_path", lambda _: str(tmp_path / "site-packages"))
+    monkeypatch.delenv(plugin_library.VARIABLE, raising=False)
     none = doctor._plugin()
     assert none.state == OPTIONAL
-    assert str(tmp_path) in none.found
-    assert "KEYPOSS_PLUGIN (not set)" in none.found
+    assert "KEYPOSS_PLUGIN_LIBRARY is not set" in none.found
+    assert "docs/plugin.md" in none.remedy
 
-    (tmp_path / "broken.so").write_bytes(b"no library")
+    broken = tmp_path / "lib" / plugin_library.FILE
+    broken.parent.mkdir()
+    broken.write_bytes(b"no library")
     assert "does not load" in doctor._plugin().found
 
-    monkeypatch.setenv(doctor.PLUGIN_VARIABLE, "/nowhere/plugin.so")
+    monkeypatch.setenv(plugin_library.VARIABLE, "/nowhere/plugin.so")
     assert "/nowhere/plugin.so" in doctor._plugin().found
 
 
