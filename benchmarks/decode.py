@@ -1,7 +1,7 @@
 """Decoders compared: their error on simulated maps and their time, everything in one run.
 
     python benchmarks/decode.py [--count 2000] [--margin 0.15] [--only errors|parameters|times] [--plot FILE] [--json FILE] [--threads 1]
-    python benchmarks/decode.py --gpu HARNESS      the kernel on this machine's GPU, through the plugin's test program
+    python benchmarks/decode.py --gpu HARNESS PLUGIN      the kernel on this machine's GPU, through the plugin's harness (docs/plugin.md)
 
 Errors are the mean distance in pixels of a 256-pixel crop, for every decoder of ``keyposs_trt.decode``, kind of map
 (benchmarks/simulated_maps.py) and size; * marks those within 5 % of the best of their column. Times are medians of runs that take
@@ -48,10 +48,10 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20, help="turns per time, of 5 runs (default %(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw error against size as PNG or SVG (needs matplotlib)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--gpu", type=Path, metavar="HARNESS", help="run the timing part of the plugin's test program instead")
+    parser.add_argument("--gpu", type=Path, nargs=2, metavar=("HARNESS", "PLUGIN"), help="microseconds and bandwidth of the kernel instead")
     args = parser.parse_args()
     if args.gpu:
-        return time_on_gpu(args.gpu)
+        return time_on_gpu(*args.gpu)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(args.threads)  # before NumPy is imported
     result: dict[str, Any] = {"count": args.count, "margin": args.margin, "seed": args.seed, "threads": args.threads}
@@ -215,13 +215,15 @@ def header(maps: NDArray[Any], threads: int) -> dict[str, Callable[[], object]]:
 
     import numpy as np
 
+    from keyposs_trt.decode.multilateration import PRIOR, RADIUS
+
     del threads
     library = host_library()
     if library is None:
         return {}
     count, size = maps.shape[0] * maps.shape[1], maps.shape[-1]
     outputs = [np.empty((count, k), np.float32) for k in (2, 1, 3)]
-    numbers = ctypes.c_int64(count), size, size, ctypes.c_float(2), 5, ctypes.c_float(0.015)
+    numbers = ctypes.c_int64(count), size, size, ctypes.c_float(2), RADIUS, ctypes.c_float(PRIOR)
 
     def run() -> None:
         library.keyposs_wls(ctypes.c_void_p(maps.ctypes.data), *numbers, *(ctypes.c_void_p(a.ctypes.data) for a in outputs))
@@ -277,11 +279,12 @@ def print_times(rows: list[dict[str, Any]]) -> None:
         print(f"{name} as a plain loop takes {table[f'{name} (loops)', 64, 98, 1] / default:.1f} times as long.")
 
 
-def time_on_gpu(harness: Path) -> int:
-    if not harness.is_file():
-        sys.stderr.write(f"error: There is no test program '{harness}'; build it as docs/plugin.md says.\n")
-        return 2
-    return subprocess.run([str(harness.resolve()), "--time"], check=False).returncode
+def time_on_gpu(harness: Path, plugin: Path) -> int:
+    for file in (harness, plugin):
+        if not file.is_file():
+            sys.stderr.write(f"error: There is no '{file}'; build the plugin and its harness as docs/plugin.md says.\n")
+            return 2
+    return subprocess.run([str(harness.resolve()), str(plugin.resolve())], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ A target of training has kappa = 1, alpha = beta = 0. Two steps give theta, both
    0.2 above m belong to another peak and are left out (their weight falls to 0 between OUTLIER's two values).
 
 The shape is held by a ridge towards that of training: `prior` on kappa and ROUND times as much on alpha and beta; and, by the noise
-s^2 of the residuals of step 2, with s^2 / tau^2 more, tau^2 = max(shape^2 - SHRINK variances of it, MIN_SHAPE): a shape that
-could be noise is not believed (empirical Bayes, as in James and Stein 1961), one that could not is kept. This is what makes one
-setting serve 64 pixels, where the shape is seen, and 4, where it must be known.
+s^2 of the residuals of step 2, with s^2 / tau^2 more, tau^2 = max(shape^2 - SHRINK variances of it, MIN_SHAPE), for alpha and beta each
+half of that of their sum: a shape that could be noise is not believed (empirical Bayes, as in James and Stein 1961), one that could not
+is kept. This is what makes one setting serve 64 pixels, where the shape is seen, and 4, where it must be known.
 
 The covariance is that of the same step, s^2 (S + ridge)^-1 carried over to p = argmax + K^-1 g. The algebra is in
 ``keyposs_trt.decode.fit``. The free amplitude and shape, the weights and the two steps are this project's.
@@ -59,9 +59,9 @@ def wls(heatmaps: ArrayLike, *, sigma: float = 2.0, radius: int = RADIUS, prior:
     """Landmarks of heatmaps by self-calibrating weighted multilateration.
 
     NaN, the infinities and values of 1e20 or more in size are unusable anchors and never the argmax; of equal maxima the
-    first in row-major order counts. Where the peak is not positive, or the window has fewer than 4 usable anchors or all on a
-    line, the landmark is the argmax itself, with the peak clipped to [0, 1] as score and a variance of 9. The result is always
-    finite, at most 3 heatmap pixels from the argmax along x and y.
+    first in row-major order counts. Where the peak is not above 1e-9, where the window has fewer than 4 usable anchors or all on a
+    line, and where the peak is narrower than the grid, the landmark is the argmax itself, with the peak clipped to [0, 1] as score and
+    a variance of 9. The result is always finite, at most 3 heatmap pixels from the argmax along x and y.
 
     Args:
         heatmaps: [..., L, H, W], float16, float32 or float64.
@@ -185,7 +185,7 @@ def _decode(
     h = np.where(usable, anchors, 0) / base[:, None]
 
     f, ff = _window(radius, sigma)
-    first = _first(np.where(usable, h, np.exp(f[:, 3])), _first_fit(height, width, sigma, radius, prior)[way], f)
+    first = _first(h, usable, _first_fit(height, width, sigma, radius, prior)[way], f)
     m = np.exp(np.minimum(first @ f.T, MAX_LOG))
     residual = np.maximum(h, LOWEST) - m
     weight = np.minimum((OUTLIER[1] - residual) / (OUTLIER[1] - OUTLIER[0]), usable)  # 1, less, or 0 where not usable
@@ -214,10 +214,10 @@ def _peaks(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.i
     return maps, index, peak.astype(np.float64)
 
 
-def _first(h: NDArray[np.float64], fit: NDArray[np.float64], f: NDArray[np.float64]) -> NDArray[np.float64]:
+def _first(h: NDArray[np.float64], usable: NDArray[np.bool_], fit: NDArray[np.float64], f: NDArray[np.float64]) -> NDArray[np.float64]:
     """[M, 6] theta of the first fit to windows h [M, K]; ``fit`` [M, 25, 6] is its linear map."""
     count = fit.shape[1]
-    log_h = np.log(np.maximum(h[:, :count], FLOOR))
-    theta = np.matmul((log_h - f[:count, 3])[:, None], fit)[:, 0]
+    over_target = np.log(np.maximum(h[:, :count], FLOOR)) - f[:count, 3]
+    theta = np.matmul(np.where(usable[:, :count], over_target, 0)[:, None], fit)[:, 0]
     theta[:, 3] += 1
     return theta

@@ -6,8 +6,9 @@ every tensor is float32 whatever the maps are. What follows from where the graph
 - a map is read once: the maximum of each row gives the row of the peak, that row gives its column, and the window is one
   GatherElements. An argmax over whole maps takes a runtime several times as long.
 - what lies beyond the border is read from an anchor of the map instead and counted as an outlier: no read outside, no padded copy.
-- a map with a NaN in its window gives the argmax; one whose argmax is a NaN, an infinity or beyond 1e20 also gets score 0. The
-  other implementations look at the remaining values; here every value would have to be tested, for maps that only a broken network emits.
+- a map with a NaN in its window gives the argmax where Max and Clip pass it on, as in ONNX Runtime; one whose argmax is a NaN, an
+  infinity or beyond 1e20 also gets score 0. The other implementations look at the remaining values; here every value would have to be
+  tested, for maps that only a broken network emits.
 
 The small systems of the fit are in ``onnx_algebra``.
 """
@@ -81,7 +82,7 @@ class Window(NamedTuple):
     Attributes:
         cell: [N, L, 2] the argmax in crop pixels.
         peak: [N, L, 1] its value.
-        relative: [N, L, K] anchors over the peak; those beyond the border lie far above it.
+        relative: [N, L, K] anchors over the peak, ``LOWEST`` at least; those beyond the border lie far above it.
         theta_index: [N, L, 6] which numbers of the first fit for all borders are those for this one.
     """
 
@@ -127,19 +128,21 @@ def wls_fragment(
     step, theta = _first(f, window, size, **p)
     found = solve(f, _moments(f, window, theta, p["sigma"], p["radius"]), step, theta, sigma=p["sigma"], prior=p["prior"])
 
-    zero = f.prefix + "zero"
-    tiny = f("Sub", "peak_over_tiny", window.peak, f.constant("tiny", TINY))  # whose logarithm is a NaN for an empty map
-    log_score = f("Min", "log_score", f("Add", "log_scale", found.log_amplitude, f("Log", "log_peak", tiny)), zero)
-    parts = f("Concat", "fit_parts", found.offset, f("Exp", "amplitude", log_score), found.covariance, axis=2)
+    zero, one, huge = f.constant("no_score", 0), f.constant("full_score", 1), f.constant("huge", HUGE)
+    amplitude = f("Mul", "amplitude", f("Exp", "amplitude_over_peak", found.log_amplitude), window.peak)
+    parts = f("Concat", "fit_parts", found.offset, f("Min", "score", amplitude, one), found.covariance, axis=2)
     fit = f("Mul", "fit", parts, f.constant("to_crop", [stride, stride, 1, *[stride**2] * 3]))
-    readable = f("Less", "readable", f("Abs", "peak_size", window.peak), f.constant("huge", HUGE))
-    peak_score = f("Clip", "peak_score", f("Where", "readable_peak", readable, window.peak, zero), zero, f.constant("one", 1))
+    readable = f("Less", "readable", f("Abs", "peak_size", window.peak), huge)
+    peak = f("Where", "readable_peak", readable, window.peak, zero)
+    peak_score = f("Clip", "peak_score", peak, zero, one)
     at_score = f("MatMul", "peak_score_place", peak_score, f.constant("score_place", [[0, 0, 1, 0, 0, 0]]))
     unknown = f.constant("unknown", [0, 0, 0, (REACH * stride) ** 2, 0, (REACH * stride) ** 2])
-    # Whatever went wrong on the way, a NaN or an infinity among the six makes their sum one.
+    # The tests below are comparisons, false for a NaN: Min, Max and Clip of some runtimes lose one on the way, Less and Greater do not.
+    # Whatever else went wrong, a NaN or an infinity among the six makes their sum one.
     total = f("MatMul", "fit_sum", fit, f.constant("six", np.ones((6, 1))))
-    finite = f("Less", "finite", f("Abs", "fit_size", total), f.prefix + "huge")
-    solved = f("And", "solved", finite, found.solved)
+    finite = f("Less", "finite", f("Abs", "fit_size", total), huge)
+    there = f("And", "there", finite, f("Greater", "peak_over_tiny", peak, f.constant("tiny", TINY)))
+    solved = f("And", "solved", there, found.solved)
     result = f("Where", "result", solved, fit, f("Add", "fallback", at_score, unknown))
     offset, score, _ = f.many("Split", "result_parts", [result, f.constant("result_sizes", [2, 1, 3], np.int64)], 3, axis=2)
     f("Add", "landmarks", window.cell, offset)
@@ -177,7 +180,9 @@ def _window(f: Fragment, heatmaps: str, size: int, radius: int, stride: float, g
     index = f("Add", "anchor_index", start, f("Gather", "anchor_steps", f.constant("steps", far, np.int32), border, axis=0))
     safe = f("Min", "anchor_on_map", index, f.constant("last_cell", size * size - 1, np.int32))
     beyond = f("Cast", "beyond", f("Sub", "cells_beyond", index, safe), to=1)
-    relative = f("Div", "relative_on_map", f("GatherElements", "anchors", flat, safe, axis=2), peak)
+    on_map = f("Div", "relative_on_map", f("GatherElements", "anchors", flat, safe, axis=2), peak)
+    # Before what lies beyond is marked: the cell read in its stead may hold any number.
+    relative = f("Max", "bounded_below", on_map, f.constant("lowest", LOWEST))
     fit_of_border = _first_fits(size, 2.0, radius, 1.0)[1]
     six = f.constant("theta_indices", fit_of_border[:, None] * 6 + np.arange(6), np.int32)
     return Window(
@@ -214,7 +219,7 @@ def _moments(f: Fragment, window: Window, theta: str, sigma: float, radius: int)
     inlier, outlier = OUTLIER
     log_m = f("MatMul", "log_m", theta, f.constant("features", columns.T))
     m = f("Exp", "m", f("Min", "log_m_bounded", log_m, f.constant("max_log", MAX_LOG)))
-    residual = f("Sub", "residual", f("Max", "bounded_below", window.relative, f.constant("lowest", LOWEST)), m)
+    residual = f("Sub", "residual", window.relative, m)
     # The weight is 1 / `full` times what stands in the tensor; the constants behind carry the factor.
     full = outlier - inlier
     doubt = f("Sub", "doubt", f.constant("outlier", outlier), residual)

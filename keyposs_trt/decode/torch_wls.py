@@ -27,6 +27,7 @@ from keyposs_trt.decode.multilateration import (
     first_anchors,
     first_fit,
 )
+from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
     from keyposs_trt.decode.fit import Solution
@@ -58,6 +59,7 @@ class Multilateration(nn.Module):
         super().__init__()
         p = check_parameters(sigma=sigma, radius=radius, prior=prior)
         self.height, self.width, self.sigma, self.prior = height, width, p["sigma"], p["prior"]
+        radius = p["radius"]
         self.first = first_anchors(radius)
         f = torch.tensor(features(radius, p["sigma"]))
         i, j = torch.triu_indices(6, 6)
@@ -82,7 +84,14 @@ class Multilateration(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, heatmaps: torch.Tensor) -> TorchDecoded:
-        """Landmarks of maps [..., L, H, W] of any float type."""
+        """Landmarks of maps [..., L, H, W] of any float type.
+
+        Raises:
+            UsageError: the maps are not of the size the module was made for.
+        """
+        if tuple(heatmaps.shape[-2:]) != (self.height, self.width):
+            size = f"{self.height}x{self.width}"
+            raise UsageError(f"This Multilateration is for maps of {size} pixels, not {list(heatmaps.shape)}; make one of their size.")
         with torch.autocast(heatmaps.device.type, enabled=False):
             return self._decode(heatmaps.float())
 
@@ -100,8 +109,7 @@ class Multilateration(nn.Module):
         h = torch.where(usable, anchors, 0.0) / base
 
         f3 = self.f[: self.first, 3]
-        inner = torch.where(usable[..., : self.first], h[..., : self.first], f3.exp())
-        y = inner.clamp_min(FLOOR).log() - f3
+        y = torch.where(usable[..., : self.first], h[..., : self.first].clamp_min(FLOOR).log() - f3, 0.0)
         first = (y.unsqueeze(-2) @ self.fit[way]).squeeze(-2)
         theta = torch.stack([v + 1 if i == 3 else v for i, v in enumerate(first.unbind(-1))], -1)
 
@@ -148,7 +156,9 @@ def wls(heatmaps: torch.Tensor, *, sigma: float = 2.0, radius: int = RADIUS, pri
         Points [..., L, 2] and covariance [..., L, 3] in heatmap pixels, scores [..., L]; what ``multilateration.wls`` gives.
 
     Raises:
-        UsageError: a parameter makes no sense.
+        UsageError: the maps have no pixels, or a parameter makes no sense.
     """
+    if heatmaps.ndim < 2 or 0 in heatmaps.shape[-2:]:
+        raise UsageError(f"Heatmaps must be [..., H, W] with at least one pixel, not of shape {list(heatmaps.shape)}.")
     height, width = heatmaps.shape[-2:]
     return _module(height, width, float(sigma), radius, float(prior), heatmaps.device)(heatmaps)

@@ -14,14 +14,15 @@ int main() {
   long bad = 0, maps = 0;
   for (int height = 1; height <= 9; ++height)
     for (int width = 1; width <= 9; ++width)
-      for (int kind = 0; kind < 40; ++kind, ++maps) {
+      for (int kind = 0; kind < 200; ++kind, ++maps) {
         std::vector<float> map(static_cast<std::size_t>(height * width)); // of exactly this size: a read beyond it is found
-        for (float& v : map) v = kind % 4 == 0 ? 0.25f * static_cast<float>(kind) : normal(random);
+        for (float& v : map) v = kind % 4 == 0 ? 0.05f * static_cast<float>(kind) : normal(random);
         if (kind % 4 == 3)
           for (float& v : map)
             if (random() % 2) v = odd[random() % 6];
         keyposs::Parameters p;
-        p.radius = 1 + kind % 8;
+        p.radius = 1 + kind % 13;
+        p.sigma = kind % 5 == 0 ? 2.0f : 0.5f + 0.2f * static_cast<float>(kind % 5);
         p.prior = kind % 3 == 0 ? 0 : (kind % 3 == 1 ? 0.02f : std::numeric_limits<float>::infinity());
         const keyposs::Landmark l = keyposs::decode(map.data(), height, width, p);
         const float reach = keyposs::kReach;

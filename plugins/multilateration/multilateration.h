@@ -28,6 +28,7 @@ constexpr float kKappaRange = 4.0f;      // kappa stays within this factor of 1
 constexpr float kMinAnchors = 3.5f;      // amplitude, place and scale: no more than 3 anchors say nothing
 constexpr float kMinDeterminant = 1e-2f; // det G over Gxx * Gyy: anchors on a line give 0
 constexpr float kMinSpread = 1e-4f;      // det G over the square of the sum of weights: narrower says nothing of the neighbours
+constexpr float kMinIndependence = 1e-5f; // det of the shape's system over the product of its diagonal: less is rounding
 constexpr float kMinRoundness = 0.25f;   // det K over (kappa / sigma^2)^2
 constexpr float kRound = 4.0f;           // a round Gaussian is expected this much more firmly than sigma
 constexpr float kShrink = 2.0f;          // a shape within this many variances of the expected one is noise
@@ -120,7 +121,8 @@ struct Sym {
   KEYPOSS_HOST_DEVICE Sym inverse_with(float ridge0, float ridge1, float ridge2) const {
     const float p = a + ridge0, q = d + ridge1, s = f + ridge2;
     const float A = q * s - e * e, B = c * e - b * s, C = b * e - c * q;
-    const float per_det = 1 / at_least(p * A + b * B + c * C, 1e-30f); // on a GPU a quotient costs ten products
+    const float det = at_least(p * A + b * B + c * C, at_least(kMinIndependence * p * q * s, 1e-30f));
+    const float per_det = 1 / det; // on a GPU a quotient costs ten products
     return {A * per_det, B * per_det, C * per_det, (p * s - c * c) * per_det, (b * c - p * e) * per_det, (p * q - b * b) * per_det};
   }
   KEYPOSS_HOST_DEVICE float row0(float u, float v, float w) const { return a * u + b * v + c * w; }
@@ -276,12 +278,14 @@ KEYPOSS_HOST_DEVICE Landmark solve(const T* map, int height, int width, int argm
   const float cxx = normal.gxx + u0 * y0 + u1 * y1 + u2 * y2, cxy = normal.gxy + u0 * z0 + u1 * z1 + u2 * z2;
   const float cyy = normal.gyy + v0 * z0 + v1 * z1 + v2 * z2;
   const float lx = kxx * cxx + kxy * cxy, ly = kxx * cxy + kxy * cyy, dx = kxy * cxx + kyy * cxy, dy = kxy * cxy + kyy * cyy;
-  return {cx + ox,
-          cy + oy,
-          std::exp(log_amplitude < 0 ? log_amplitude : 0.0f),
-          noise * (lx * kxx + ly * kxy),
-          noise * (lx * kxy + ly * kyy),
-          noise * (dx * kxy + dy * kyy)};
+  const Landmark found{cx + ox,
+                       cy + oy,
+                       std::exp(log_amplitude < 0 ? log_amplitude : 0.0f),
+                       noise * (lx * kxx + ly * kxy),
+                       noise * (lx * kxy + ly * kyy),
+                       noise * (dx * kxy + dy * kyy)};
+  const float total = found.x + found.y + log_amplitude + found.xx + found.xy + found.yy; // a NaN or an infinity of any makes it one
+  return std::fabs(total) < kHuge ? found : fallback;
 }
 
 // The landmark of a row-major map [height, width], both at least 1; the parameters must be valid().

@@ -69,7 +69,8 @@ def test_prints_tables_and_writes_figures(tmp_path):
     assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_such_test_program():
-    done = subprocess.run([sys.executable, "decode.py", "--gpu", "nothing"], cwd=BENCHMARKS, capture_output=True, text=True, check=False)
+def test_no_such_harness():
+    command = [sys.executable, "decode.py", "--gpu", "nothing", "plugin.so"]
+    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: There is no test program 'nothing'")
+    assert done.stderr.startswith("error: There is no 'nothing'")

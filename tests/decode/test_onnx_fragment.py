@@ -113,6 +113,46 @@ def test_a_nan_in_the_window_gives_the_argmax():
     assert scores[0, 0] == maps[0, 0, 8, 9]
 
 
+@pytest.mark.parametrize("lowest", [-1e3, -1e19])
+@pytest.mark.parametrize("size", [4, 16])
+def test_the_cell_read_for_those_beyond_the_border_has_no_say(lowest, size):
+    points = np.random.default_rng(0).uniform(-0.4, 1.4, (40, 2))
+    maps = gaussians(points, size).astype(np.float32)[None]
+    maps[..., -1, -1] = lowest
+    assert_agree(run(fragment_model(size, 40), maps), wls(maps))
+
+
+@pytest.mark.parametrize("kind", ["zero", "negative", "negative flat", "all nan", "all inf"])
+def test_an_empty_map_scores_0_also_where_extrema_lose_a_nan(kind):
+    """As fmin and fmax do, on which a runtime may build Min, Max and Clip."""
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import OpRun
+
+    class Min(OpRun):
+        def _run(self, a, b):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return (np.fmin(a, b).astype(a.dtype),)
+
+    class Max(OpRun):
+        def _run(self, a, b):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return (np.fmax(a, b),)
+
+    class Clip(OpRun):
+        def _run(self, a, low, high):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return (np.fmin(np.fmax(a, low), high),)
+
+    class GatherElements(OpRun):  # the reference's own takes 64 maps at most
+        def _run(self, data, indices, axis=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return (np.take_along_axis(data, indices.astype(np.int64), axis),)
+
+    maps = odd_maps(8)[kind][None]
+    with np.errstate(all="ignore"):
+        evaluator = ReferenceEvaluator(fragment_model(8, 40), new_ops=[Min, Max, Clip, GatherElements])
+        points, scores, covariance = evaluator.run(None, {"heatmaps": maps})
+    assert (scores == 0).all()
+    assert ((points >= 0) & (points < 8)).all()
+    assert (covariance == [9, 0, 9]).all()
+
+
 def test_products_rounded_to_tf32_hardly_move_a_landmark():
     """TensorRT may round the inputs of MatMul to 10 bits where its user lets it."""
     from onnx.reference import ReferenceEvaluator

@@ -146,6 +146,38 @@ def test_compiles_in_one_graph():
     torch.testing.assert_close(compiled(maps).points, wls(maps).points)
 
 
-def test_senseless_parameters():
+@pytest.mark.parametrize("sigma", [0.7, 0.9, 1.2])
+def test_narrow_maps_and_wide_windows_stay_finite(sigma):
+    """The shape across such a map hardly shows, and the determinant of its system is lost in float32."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (2000, 2)) * [2, 32] + [1, 0]
+    maps = gaussians(points, 32, rng.uniform(0.6, 1.6, (2000, 1, 1)) * sigma)[:, :, :2] + rng.normal(0, 0.1, (2000, 32, 2))
+    x = torch.from_numpy(maps.astype(np.float32)).requires_grad_()
+    decoded = wls(x, sigma=sigma, radius=16, prior=0)
+    decoded.points.sum().backward()
+    assert x.grad is not None
+    for values in (*decoded, x.grad):
+        assert torch.isfinite(values).all()
+
+
+def test_what_stands_in_for_unusable_anchors_of_a_narrow_target():
+    maps = gaussians(np.array([[[5.2, 5.7]]]), 12, 0.8)
+    maps[..., 4, 4:6] = np.nan
+    found, want = wls(torch.from_numpy(maps), sigma=0.8), multilateration.wls(maps, sigma=0.8)
+    np.testing.assert_allclose(found.points.numpy(), want.points, atol=1e-4)
+    np.testing.assert_allclose(want.points, [[[5.2, 5.7]]], atol=0.02)
+
+
+def test_senseless_parameters_and_maps():
     with pytest.raises(UsageError, match="sigma"):
         wls(torch.zeros(1, 1, 4, 4), sigma=0)
+    for shape in ((5,), (2, 0, 5)):
+        with pytest.raises(UsageError, match="at least one pixel"):
+            wls(torch.zeros(shape))
+    with pytest.raises(UsageError, match="16x12"):
+        Multilateration(16, 12, 2.0)(torch.zeros(1, 1, 12, 16))
+
+
+def test_a_whole_radius_of_any_type():
+    maps = torch.from_numpy(noisy(8))
+    torch.testing.assert_close(wls(maps, radius=3.0).points, wls(maps, radius=3).points)  # pyright: ignore[reportArgumentType]
