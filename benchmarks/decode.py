@@ -247,7 +247,7 @@ def host_library() -> Any:
 
 
 def take_turns(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median seconds of each. They take turns, as the machine changes, and run a few times a turn, as the caches are warm then."""
+    """Median seconds of each. They take turns, as the machine changes; a turn is one run to warm the caches and a few that count."""
     import numpy as np
 
     taken: dict[str, list[float]] = {name: [] for name in runs}
@@ -256,11 +256,13 @@ def take_turns(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, 
             slow = bool(taken[name]) and min(taken[name]) > SLOW
             if slow and turn > 2:
                 continue
+            if not slow:
+                run()
             for _ in range(1 if slow else BURST):
                 start = time.perf_counter()
                 run()
                 taken[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[1:] or values)) for name, values in taken.items()}
+    return {name: float(np.median(values)) for name, values in taken.items()}
 
 
 def print_times(rows: list[dict[str, Any]]) -> None:
