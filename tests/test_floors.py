@@ -19,8 +19,10 @@ FLOORS = {
     "landmarker": 3,
     "detection": 3,
     "drawing": 3,
+    "contact_sheet": 3,
     "engine": 2,
     "graph": 2,
+    "datasets": 2,
     "decode": 1,
     "schemes": 1,
     "models": 1,
@@ -36,6 +38,7 @@ FLOORS = {
 # Neighbours on one floor: the first may import the second.
 ALLOWED = {
     ("landmarker", "detection"),
+    ("contact_sheet", "drawing"),
     ("engine", "graph"),
     ("crop", "geometry"),
     ("files", "errors"),

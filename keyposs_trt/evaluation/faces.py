@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from keyposs_trt.errors import DataError
+from keyposs_trt.datasets.coco import CocoFile
+from keyposs_trt.datasets.face import Problem
+from keyposs_trt.datasets.mmpose import WHAT, faces_of
+from keyposs_trt.errors import DataError, UsageError
 from keyposs_trt.geometry import box_of_points
+from keyposs_trt.images import read_image
 from keyposs_trt.schemes import load_scheme
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    import numpy as np
     from numpy.typing import NDArray
+
+    from keyposs_trt.datasets import Dataset, Face, ImageInFile
+
+BOXES = ("landmarks", "annotated")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledFace:
-    """A face in an image file: points [L, 2] float32 and the box [4] x1 y1 x2 y2 to crop by, image pixels."""
+    """A face in an image: points [L, 2] float32 and the box [4] x1 y1 x2 y2 to crop by, image pixels.
 
-    image: Path
+    ``labelled`` [L] bool is False for points that are not annotated, which NME leaves out; None counts all.
+    """
+
+    image: Path | ImageInFile
     points: NDArray[np.float32]
     box: NDArray[np.float32]
+    labelled: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_points(cls, image: Path, points: NDArray[np.floating]) -> LabelledFace:
         """A face whose box is the smallest one around its points."""
-        return cls(image, points.astype(np.float32), box_of_points(points))
+        return cls(image, points.astype("float32"), box_of_points(points))
+
+    @classmethod
+    def from_face(cls, face: Face, boxes: str = BOXES[0]) -> LabelledFace:
+        """A face of a data set, to be cropped by the box around its ``landmarks`` or by the ``annotated`` one.
+
+        Raises:
+            UsageError: there is no such kind of box.
+            DataError: the face has no annotated box.
+        """
+        if boxes not in BOXES:
+            raise UsageError(f"'{boxes}' is no kind of box; choose one of {', '.join(BOXES)}.")
+        box = face.landmark_box if boxes == BOXES[0] else face.box
+        if box is None:
+            raise DataError(f"{face.where} has no annotated box; crop by the box around the landmarks.")
+        return cls(face.image, face.points, box, face.labelled)
+
+    def read_image(self) -> NDArray[np.uint8]:
+        """[H, W, 3] uint8 BGR; InputError or DataError where it cannot be read."""
+        return read_image(self.image) if isinstance(self.image, Path) else self.image.read()
+
+
+def labelled_faces(dataset: Dataset, boxes: str = BOXES[0]) -> list[LabelledFace]:
+    """The faces of a data set, see ``LabelledFace.from_face``."""
+    return [LabelledFace.from_face(face, boxes) for face in dataset.faces]
 
 
 def read_mmpose_json(path: Path, scheme: str, as_scheme: str | None = None) -> list[LabelledFace]:
     """Reads annotations in mmpose's layout: COCO's ``images`` and ``annotations`` with ``keypoints`` [x, y, v] * L.
+
+    The images are not looked at; ``keyposs_trt.datasets.open_dataset`` checks them too.
 
     Args:
         path: the JSON file; images lie beside it.
@@ -47,17 +82,12 @@ def read_mmpose_json(path: Path, scheme: str, as_scheme: str | None = None) -> l
     subset = range(len(source)) if as_scheme in (None, scheme) else source.subsets.get(str(as_scheme))
     if subset is None:
         raise DataError(f"The scheme '{scheme}' has no subset '{as_scheme}'; it has {', '.join(source.subsets) or 'none'}.")
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: image["file_name"] for image in tree["images"]}
-        rows = [(names[a["image_id"]], np.asarray(a["keypoints"], np.float64)) for a in tree["annotations"]]
-    except FileNotFoundError:
-        raise DataError(f"There is no annotation file '{path}'; check the path.") from None
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"'{path}' is not an annotation file in mmpose's JSON layout ({type(e).__name__}: {e}).") from e
     faces = []
-    for number, (name, values) in enumerate(rows):
-        if values.shape != (3 * len(source),):
-            raise DataError(f"Face {number} of '{path}' has {values.size} numbers, '{scheme}' needs {3 * len(source)}; check the scheme.")
-        faces.append(LabelledFace.from_points(path.parent / name, values.reshape(-1, 3)[list(subset), :2]))
+    for number, face in enumerate(faces_of(CocoFile.read(path, WHAT))):
+        if isinstance(face, Problem):
+            raise DataError(f"{face}; correct it or leave it out.")
+        if len(face.points) != len(source):
+            needed = f"'{scheme}' needs {3 * len(source)}"
+            raise DataError(f"Face {number} of '{path}' has {3 * len(face.points)} numbers, {needed}; check the scheme.")
+        faces.append(LabelledFace.from_face(face.take(list(subset))))
     return faces

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keyposs_trt.errors import DataError
-from keyposs_trt.images import read_image
 from keyposs_trt.metrics import auc, failure_rate, nme, normaliser
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def predict(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bo
     """[F, L, 2] landmarks of labelled faces, each cropped by its own box; with ``flip_test``, averaged with the mirror image's."""
     out = []
     for face in faces:
-        image = read_image(face.image)
+        image = face.read_image()
         points = landmarker(image, face.box[None])[0].points
         if flip_test:
             right = image.shape[1] - 1
@@ -64,7 +63,18 @@ def evaluate(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: b
         raise DataError("There are no faces to measure on; check the annotation files.")
     truth = np.stack([f.points for f in faces])
     found = predict(landmarker, faces, flip_test)
+    seen = np.stack([np.ones(len(f.points), bool) if f.labelled is None else f.labelled for f in faces])
     norm = normaliser(landmarker.scheme, truth)
-    errors = nme(found, truth, norm)
-    parts = {name: float(nme(found[:, list(index)], truth[:, list(index)], norm).mean()) for name, index in landmarker.scheme.parts.items()}
+    errors = nme(found, truth, norm, seen)
+    parts = {name: _part_error(found, truth, norm, seen, list(index)) for name, index in landmarker.scheme.parts.items()}
     return Report(float(errors.mean()), errors, parts, failure_rate(errors), auc(errors))
+
+
+def _part_error(
+    found: NDArray[np.float32], truth: NDArray[np.float32], norm: NDArray[np.float64], seen: NDArray[np.bool_], index: list[int]
+) -> float:
+    """Mean NME of some points over the faces that have any of them; NaN where none has."""
+    has = seen[:, index].any(1)
+    if not has.any():
+        return float("nan")
+    return float(nme(found[has][:, index], truth[has][:, index], norm[has], seen[has][:, index]).mean())

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keyposs_trt.errors import DataError
-from keyposs_trt.evaluation.faces import read_mmpose_json
+from keyposs_trt.datasets import Dataset, Face
+from keyposs_trt.errors import DataError, UsageError
+from keyposs_trt.evaluation.faces import LabelledFace, labelled_faces, read_mmpose_json
 
 
 def write(path, keypoints):
@@ -43,3 +45,22 @@ def test_wrong_files_are_refused(tmp_path):
         read_mmpose_json(tmp_path / "b.json", "300w")
     with pytest.raises(DataError, match="no subset 'wflw'"):
         read_mmpose_json(write(tmp_path / "a.json", [0.0] * 204), "300w", as_scheme="wflw")
+    broken = write(tmp_path / "c.json", [0.0] * 204)
+    broken.write_text(broken.read_text().replace('"image_id": 7', '"image_id": 8'))
+    with pytest.raises(DataError, match="record 1: there is no image with the id 8"):
+        read_mmpose_json(broken, "300w")
+
+
+def test_faces_of_a_data_set_and_which_box():
+    points = np.arange(58, dtype=np.float32).reshape(29, 2)
+    labelled = np.arange(29) > 0
+    face = Face(Path("a.jpg"), points, "list:1", labelled=labelled, box=np.array([1, 2, 3, 4], np.float32))
+    data = Dataset("COFW", "cofw", "cofw", Path("x"), (face,))
+    (by_points,), (by_box,) = labelled_faces(data), labelled_faces(data, "annotated")
+    assert by_points.box.tolist() == [2, 3, 56, 57]
+    assert by_box.box.tolist() == [1, 2, 3, 4]
+    assert by_box.labelled is labelled
+    with pytest.raises(UsageError, match="choose one of landmarks, annotated"):
+        labelled_faces(data, "detector")
+    with pytest.raises(DataError, match="list:1 has no annotated box"):
+        LabelledFace.from_face(Face(Path("a.jpg"), points, "list:1"), "annotated")

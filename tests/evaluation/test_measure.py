@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from keyposs_trt.errors import DataError, InputError
 from keyposs_trt.evaluation.faces import LabelledFace
 from keyposs_trt.evaluation.measure import evaluate
+from keyposs_trt.images import read_image
 from keyposs_trt.landmarks import Landmarks
 from keyposs_trt.schemes import load_scheme
 
@@ -47,6 +50,29 @@ def test_nme_of_a_known_shift(face):
 
 def test_flip_test_cancels_a_constant_shift(face):
     assert evaluate(Fake(face.points, 120, 3.0), [face], flip_test=True).nme == pytest.approx(0, abs=1e-5)
+
+
+def test_points_without_label_are_left_out(face):
+    found = face.points.copy()
+    found[SCHEME.parts["nose"][0]] += 1000
+    labelled = np.ones(68, bool)
+    labelled[list(SCHEME.parts["nose"])] = False
+    partly = replace(face, labelled=labelled)
+    assert evaluate(Fake(found, 120, 0.0), [face]).nme > 0.1
+    report = evaluate(Fake(found, 120, 0.0), [partly])
+    assert report.nme == 0
+    assert np.isnan(report.parts["nose"])
+    assert evaluate(Fake(found, 120, 0.0), [partly, face]).parts["nose"] > 0.1
+
+
+def test_an_image_inside_a_file(face):
+    class Stored:
+        name = "x#1"
+
+        def read(self):
+            return read_image(face.image)
+
+    assert evaluate(Fake(face.points, 120, 0.0), [replace(face, image=Stored())]).nme == 0
 
 
 def test_nothing_to_measure_is_an_error(face, tmp_path):
