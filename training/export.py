@@ -18,7 +18,7 @@ from keyposs_trt.training.checkpoint import load_checkpoint
 from keyposs_trt.training.module import IMAGENET_MEAN, IMAGENET_STD, LandmarkModule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import onnx
@@ -60,12 +60,18 @@ def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float
 
 def to_onnx(module: LandmarkModule, decoder: str = "wls", parameters: Mapping[str, float] | None = None) -> onnx.ModelProto:
     """The ONNX model of a trained module, float32, with preprocessing and decoder inside."""
+    model = network_to_onnx(_HeatmapModel(module), module.recipe.network.input_size)
+    model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
+    return attach_decoder(model, spec_of(module, decoder, parameters))
+
+
+def network_to_onnx(network: nn.Module, size: int) -> onnx.ModelProto:
+    """The ONNX graph of a network from normalised images [N, 3, size, size] to maps [N, L, S, S], with a free N, float32."""
     import onnx
 
-    size = module.recipe.network.input_size
     buffer = io.BytesIO()
     torch.onnx.export(
-        _HeatmapModel(module).eval(),
+        network.eval(),
         (torch.zeros(1, 3, size, size),),
         buffer,  # pyright: ignore[reportArgumentType] (the TorchScript exporter takes a file object)
         input_names=["normalised"],
@@ -74,9 +80,7 @@ def to_onnx(module: LandmarkModule, decoder: str = "wls", parameters: Mapping[st
         opset_version=OPSET,
         dynamo=False,
     )
-    model = onnx.load_from_string(buffer.getvalue())
-    model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
-    return attach_decoder(model, spec_of(module, decoder, parameters))
+    return onnx.load_from_string(buffer.getvalue())
 
 
 def export_checkpoint(
@@ -114,18 +118,36 @@ def export_checkpoint(
 def check_against_torch(model: onnx.ModelProto, module: LandmarkModule) -> None:
     """Runs an exported model on random images: its maps against PyTorch's, its landmarks against the NumPy decoder on these maps.
 
+    Raises:
+        BuildError: the maps or the landmarks differ; see ``check_outputs``.
+    """
+
+    def expected(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return module.network.heatmaps(module(torch.from_numpy(images).permute(0, 3, 1, 2))).numpy()
+
+    check_outputs(model, module.recipe.name, expected)
+
+
+def check_outputs(model: onnx.ModelProto, name: str, expected_maps: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:
+    """Runs a model on random crops: its maps against those expected, its landmarks against the NumPy decoder on its maps.
+
     Of a model that decodes with TensorRT's plugin, which does not run here, the maps alone.
+
+    Args:
+        model: keeps the graph contract.
+        name: for messages.
+        expected_maps: crops [N, S, S, 3] to maps [N, L, H, H].
 
     Raises:
         BuildError: the maps differ by more than 2 % of the peak, which leaves room for weights stored as float16, or the
             landmarks by more than 0.01 crop pixels.
     """
-    spec = spec_of_model(model, module.recipe.name)
+    spec = spec_of_model(model, name)
     images = np.random.default_rng(0).integers(0, 256, (2, spec.input_size, spec.input_size, 3)).astype(np.uint8)
-    maps, landmarks = _run_with_maps(model, images)
-    with torch.inference_mode():
-        expected = module.network.heatmaps(module(torch.from_numpy(images).permute(0, 3, 1, 2))).numpy()
-    difference = float(np.abs(maps - expected).max() / expected.max())
+    maps, landmarks = run_with_maps(model, images)
+    expected = expected_maps(images)
+    difference = float(np.abs(maps - expected).max() / np.abs(expected).max())
     if not difference < MAP_TOLERANCE:
         raise BuildError(f"The exported maps differ from PyTorch's by {difference:.1e} of the peak; report this with the recipe.")
     if landmarks is not None:
@@ -135,7 +157,7 @@ def check_against_torch(model: onnx.ModelProto, module: LandmarkModule) -> None:
             raise BuildError(f"The exported landmarks differ from the decoder's by {pixels:.2g} pixels; report this with the recipe.")
 
 
-def _run_with_maps(model: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+def run_with_maps(model: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Heatmaps of a model and, where it has a decoder, its landmarks."""
     import onnx
     import onnxruntime

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 
@@ -28,6 +30,18 @@ def map_loss(logits: torch.Tensor, points: torch.Tensor, sigma: float) -> torch.
     target = target / mass.clamp_min(EPS)
     divergence = (target * (target.clamp_min(EPS).log() - F.log_softmax(logits.float().flatten(2), -1))).sum(-1)
     return torch.where(inside(points, logits.shape[-1]), divergence, 0.0)
+
+
+def squared_map_loss(maps: torch.Tensor, points: torch.Tensor, sigma: float) -> torch.Tensor:
+    """[N, L] squared error between linear maps and Gaussian targets, as a share of the squares of a whole target: a blank map costs 1.
+
+    Args:
+        maps: [N, L, S, S] maps of a linear head.
+        points: [N, L, 2] true positions in heatmap pixels; a point outside the map costs nothing.
+        sigma: sigma of the targets in heatmap pixels.
+    """
+    error = (maps.float() - gaussian_targets(points, maps.shape[-1], sigma)).square().sum((-2, -1)) / (math.pi * sigma**2)
+    return torch.where(inside(points, maps.shape[-1]), error, 0.0)
 
 
 def coordinate_loss(decoded: torch.Tensor, points: torch.Tensor, size: int, knee: float = 0.5) -> torch.Tensor:

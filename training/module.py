@@ -12,8 +12,8 @@ import torch
 from keyposs_trt.decode.torch_wls import wls
 from keyposs_trt.metrics import nme, normaliser
 from keyposs_trt.schemes import load_scheme
-from keyposs_trt.training.losses import coordinate_loss, map_loss
-from keyposs_trt.training.networks import build_network
+from keyposs_trt.training.losses import coordinate_loss, map_loss, squared_map_loss
+from keyposs_trt.training.networks import HeatmapNet, build_network
 from keyposs_trt.training.recipe import Recipe, recipe_from_dict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,7 +61,8 @@ class LandmarkModule(pl.LightningModule):
         images, points = batch
         target, sigma = self.to_map(points), self.recipe.target.sigma
         logits = self(images)
-        maps = map_loss(logits, target, sigma).mean()
+        linear = isinstance(self.network, HeatmapNet)
+        maps = (squared_map_loss if linear else map_loss)(logits, target, sigma).mean()
         decoded = wls(self.network.heatmaps(logits.float()), sigma=sigma).points
         coordinates = coordinate_loss(decoded, target, logits.shape[-1]).mean()
         loss = maps + self.recipe.training.coordinate_weight * coordinates

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 HELP = "export a checkpoint to ONNX, or give an ONNX model another decoder"
 DECODERS = {"onnx": "wls", "plugin": "plugin", "none": "none"}
+_WEIGHT_FILES = (".pth", ".pt", ".safetensors")  # may be of any program
 
 _MANUAL = """\
 MODEL may be
   a checkpoint of 'keyposs-trt train', such as runs/face68-32/last.ckpt;
+  a published checkpoint of mmpose or KeyPosS (.pth, .pt, .safetensors): HRNetV2, ResNet
+      or MobileNetV2 with a heatmap head; nothing in the file is run;
   an ONNX model of this toolkit, or the short name of a shipped one: its decoder is
       taken off and the one asked for put on;
   an ONNX heatmap network of any other tool, [N, 3, S, S] to [N, L, H, H]: it gets
@@ -33,6 +36,7 @@ examples:
   keyposs-trt export runs/face68-32/last.ckpt -o face.onnx
   keyposs-trt export face68-32 --decoder plugin -o face68-32-plugin.onnx
   keyposs-trt export hrnet.onnx --sigma 2 --grid corner --scheme wflw -o hrnet-wflw.onnx
+  keyposs-trt export hrnetv2_w18_wflw_256x256.pth --sigma 2 --grid corner --scheme wflw
 
 exit code: 0 if the model was written, 1 if it could not be, 2 for a usage error
 """
@@ -47,15 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, metavar="FILE", help="the ONNX file (default: named after the model, beside a checkpoint or else here)")
     add("--decoder", choices=DECODERS, default="onnx", help="what the model ends in (default: onnx)")
     add("--weights", choices=("fp16", "fp32"), help="how weights are stored (default: fp16 for a checkpoint, else as they are)")
-    add("--radius", type=int, metavar="R", help="half side of the decoder's window in heatmap pixels (default: the model's, or 5)")
+    add("--radius", type=int, metavar="R", help="radius of the decoder's disc of anchors in heatmap pixels (default: the model's, or 5)")
     add("--prior", type=float, metavar="P", help="how strongly the decoder holds to sigma (default: the model's, or 0.015)")
-    foreign = parser.add_argument_group("ONNX networks of other tools").add_argument
+    foreign = parser.add_argument_group("networks of other tools").add_argument
     told = [
         foreign("--sigma", type=float, metavar="PIXELS", help="sigma of the training targets in heatmap pixels; required"),
         foreign("--grid", choices=("corner", "half_pixel"), help="where heatmap pixels lie in the crop; required"),
         foreign("--scheme", metavar="NAME", help="landmark scheme: 300w, wflw, ... (default: the one with as many points)"),
         foreign("--heatmaps", metavar="TENSOR", help="the tensor of heatmaps (default: the only output that can be one)"),
-        foreign("--input-size", type=int, metavar="S", help="side of the crops, where the graph leaves it free"),
+        foreign("--input-size", type=int, metavar="S", help="side of the crops, where a graph leaves it free (checkpoints: 256)"),
         foreign(
             "--normalise", choices=("imagenet", "unit", "none"), help="pixels by ImageNet's mean, 0 to 1, or 0 to 255 (default: imagenet)"
         ),
@@ -72,11 +76,8 @@ def run(args: argparse.Namespace) -> int:
     """Exports, and says what comes next."""
     from keyposs_trt.models import model_names
 
-    if args.model in model_names() or Path(args.model).suffix.lower() == ".onnx":
-        out = _from_onnx(args)
-    else:
-        _require_ours(args, "a checkpoint")
-        out = _from_checkpoint(args)
+    is_onnx = args.model in model_names() or Path(args.model).suffix.lower() == ".onnx"
+    out = _from_onnx(args) if is_onnx else _from_checkpoint(args)
     sys.stdout.write(f"{out} ({out.stat().st_size / 1e6:.2f} MB)\n")
     step = f"build {out} --backend tensorrt" if args.decoder == "plugin" else f"run SOURCE --model {out}"
     sys.stdout.write(f"Next: keyposs-trt {step}\n")
@@ -84,13 +85,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_checkpoint(args: argparse.Namespace) -> Path:
+    path = Path(args.model)
+    plain = path.suffix.lower() not in _WEIGHT_FILES
+    if plain:
+        _require_ours(args, "a checkpoint")
     try:
         from keyposs_trt.training.export import export_checkpoint
+        from keyposs_trt.training.published import holds_recipe
+        from keyposs_trt.training.published.export import export_published
     except ModuleNotFoundError as e:
         from keyposs_trt.doctor import TRAINING_PACKAGES
 
         raise BackendError(f"Exporting needs the package '{e.name}'; install it with: pip install {TRAINING_PACKAGES}") from e
-    return export_checkpoint(Path(args.model), args.out, DECODERS[args.decoder], args.weights != "fp32", _parameters(args))
+    common = (path, args.out, DECODERS[args.decoder], args.weights != "fp32", _parameters(args))
+    if plain or holds_recipe(path):
+        _require_ours(args, "a checkpoint")
+        return export_checkpoint(*common)
+    if args.heatmaps is not None:
+        raise UsageError(f"Leave out --heatmaps, which names a tensor of an ONNX graph; '{path}' is a checkpoint.")
+    return export_published(*common, **_told(args))
 
 
 def _from_onnx(args: argparse.Namespace) -> Path:
@@ -116,6 +129,11 @@ def _from_onnx(args: argparse.Namespace) -> Path:
 def _graft(args: argparse.Namespace, model: onnx.ModelProto, stem: str) -> onnx.ModelProto:
     from keyposs_trt.graph import graft
 
+    return graft(model, **{"name": stem, **_told(args)}, decoder=DECODERS[args.decoder], parameters=_parameters(args))
+
+
+def _told(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said of a network of another tool, as ``graft`` takes it."""
     missing = [f"--{name}" for name in ("sigma", "grid") if getattr(args, name) is None]
     if missing:
         raise UsageError(f"'{args.model}' is a network of another tool; say how it was trained with {' and '.join(missing)} (see --help).")
@@ -123,7 +141,7 @@ def _graft(args: argparse.Namespace, model: onnx.ModelProto, stem: str) -> onnx.
         raise UsageError("Normalisation is either --normalise, or --mean and --std together.")
     normalise = args.normalise or "imagenet" if args.mean is None else (args.mean, args.std)
     given = {k: getattr(args, k) for k in args.foreign_options if k not in ("normalise", "mean", "std") and getattr(args, k) is not None}
-    return graft(model, **{"name": stem, **given}, normalise=normalise, decoder=DECODERS[args.decoder], parameters=_parameters(args))
+    return {**given, "normalise": normalise}
 
 
 def _parameters(args: argparse.Namespace) -> dict[str, Any]:

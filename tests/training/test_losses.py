@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from keyposs_trt.decode.torch_wls import wls  # noqa: E402
-from keyposs_trt.training.losses import coordinate_loss, gaussian_targets, inside, likelihood_loss, map_loss  # noqa: E402
+from keyposs_trt.training.losses import coordinate_loss, gaussian_targets, inside, likelihood_loss, map_loss, squared_map_loss  # noqa: E402
 
 
 def test_targets_are_unbiased_gaussians():
@@ -21,6 +21,13 @@ def test_map_loss_is_zero_for_the_target_itself_and_grows_with_distance():
     near, far = map_loss(logits, points + 0.5, 1.5), map_loss(logits, points - 1.0, 1.5)
     assert (near > 0.01).all()
     assert (far > near).all()
+
+
+def test_squared_loss_is_0_for_the_target_and_1_for_a_blank_map():
+    points = torch.tensor([[[15.3, 14.6], [12.0, 17.0], [40.0, 3.0]]])
+    assert squared_map_loss(gaussian_targets(points, 32, 2.0), points, 2.0).max() == 0
+    blank = squared_map_loss(torch.zeros(1, 3, 32, 32), points, 2.0)
+    assert blank[0].tolist() == pytest.approx([1, 1, 0], abs=1e-3)
 
 
 def test_points_outside_the_map_cost_nothing():
