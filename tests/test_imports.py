@@ -33,7 +33,7 @@ def test_help_is_light() -> None:
     # One interpreter for all: a module that any of them loads stays loaded.
     code = """
 import runpy, sys
-verbs = "run", "train", "export", "dataset", "build", "inspect", "doctor"
+verbs = "run", "train", "eval", "export", "dataset", "build", "inspect", "doctor"
 for arguments in ["--help"], ["--version"], *([verb, "--help"] for verb in verbs):
     sys.argv = ["keyposs-trt", *arguments]
     try:

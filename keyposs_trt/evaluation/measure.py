@@ -11,7 +11,7 @@ from keyposs_trt.errors import DataError
 from keyposs_trt.metrics import auc, failure_rate, nme, normaliser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,19 +37,37 @@ class Report:
     auc: float
 
 
+def locate(
+    find: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.floating]],
+    image: NDArray[np.uint8],
+    box: NDArray[np.float32],
+    flip: NDArray[np.intp] | None = None,
+) -> NDArray[np.float32]:
+    """[..., L, 2] landmarks of one face, image pixels.
+
+    Args:
+        find: takes an image [H, W, 3] and a box [4] and gives the landmarks [..., L, 2] of the face in it.
+        image: [H, W, 3] uint8 BGR.
+        box: [4] x1 y1 x2 y2 in image pixels.
+        flip: the scheme's mirror order, for the flip test: the mean with the landmarks found in the mirror image. None for no flip test.
+    """
+    points = find(image, box)
+    if flip is not None:
+        right = image.shape[1] - 1
+        mirrored_box = np.array([right - box[2], box[1], right - box[0], box[3]], np.float32)
+        mirrored = find(np.ascontiguousarray(image[:, ::-1]), mirrored_box)[..., flip, :]
+        points = (points + np.array([right, 0]) + mirrored * np.array([-1, 1])) / 2
+    return np.asarray(points, np.float32)
+
+
 def predict(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bool = False) -> NDArray[np.float32]:
     """[F, L, 2] landmarks of labelled faces, each cropped by its own box; with ``flip_test``, averaged with the mirror image's."""
-    out = []
-    for face in faces:
-        image = face.read_image()
-        points = landmarker(image, face.box[None])[0].points
-        if flip_test:
-            right = image.shape[1] - 1
-            box = np.array([right - face.box[2], face.box[1], right - face.box[0], face.box[3]], np.float32)
-            mirrored = landmarker(np.ascontiguousarray(image[:, ::-1]), box[None])[0].points[landmarker.scheme.flip]
-            points = (points + np.array([right, 0]) + mirrored * np.array([-1, 1])) / 2
-        out.append(points)
-    return np.stack(out).astype(np.float32)
+
+    def find(image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32]:
+        return landmarker(image, box[None])[0].points
+
+    flip = landmarker.scheme.flip if flip_test else None
+    return np.stack([locate(find, face.read_image(), face.box, flip) for face in faces])
 
 
 def evaluate(landmarker: Landmarker, faces: Sequence[LabelledFace], flip_test: bool = False) -> Report:
