@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keyposs_trt.cli.arguments import whole_number
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--worst", metavar="FILE", help="draw the worst faces by the first decoder and norm: .jpg, .png, ...")
     add("--json", metavar="FILE|-", help="write everything as JSON, each face too; - is standard output, and nothing else is printed there")
     add("--backend", choices=("auto", "onnxruntime", "tensorrt", "tensorrt-rtx"), default="auto", help="runtime (default: auto)")
-    add("--threads", type=_count, metavar="N", help="processor threads (default: the runtime's choice)")
+    add("--threads", type=whole_number, metavar="N", help="processor threads (default: the runtime's choice)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -151,16 +152,6 @@ def _write_json(record: dict[str, Any], target: str) -> None:
         return
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return value
 
 
 def _scale(text: str) -> float:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyposs_trt.cli.arguments import whole_number
 from keyposs_trt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="blazeface",
         help="blazeface (default), blazeface:tiles (finds smaller faces), yunet:FILE.onnx",
     )
-    add("--max-faces", type=_count, metavar="N", help="at most N faces a picture, the best ones (default: all)")
+    add("--max-faces", type=whole_number, metavar="N", help="at most N faces a picture, the best ones (default: all)")
     add("--min-score", type=_share, metavar="X", help="leave out faces the detector is less sure of, 0 to 1 (default: the detector's)")
     add("--no-detect", action="store_true", help="no detector: the whole picture is the face")
-    add("--detect-every", type=_count, metavar="N", default=15, help="in video, look for new faces on every N-th frame (default: 15)")
-    add("--threads", type=_count, metavar="N", help="processor threads (default: the runtime's choice)")
+    add("--detect-every", type=whole_number, metavar="N", default=15, help="in video, look for new faces on every N-th frame (default: 15)")
+    add("--threads", type=whole_number, metavar="N", help="processor threads (default: the runtime's choice)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -188,16 +189,6 @@ def _finder(args: argparse.Namespace, landmarker: Landmarker, source: Source) ->
     if source.kind == "image":
         return lambda image: landmarker(image, max_faces=args.max_faces)
     return Tracker(landmarker, max_faces=args.max_faces, detect_every=args.detect_every)
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
-    return value
 
 
 def _share(text: str) -> float:

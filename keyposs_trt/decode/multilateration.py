@@ -34,16 +34,18 @@ import numpy as np
 
 from keyposs_trt.decode.decoded import Decoded
 from keyposs_trt.decode.fit import REACH, ROUND, Sums, solve
+from keyposs_trt.decode.peaks import HUGE, find_peaks
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from keyposs_trt.decode.peaks import Peaks
+
 RADIUS = 5
 PRIOR = 0.015
 
 # Limits shared by every implementation of this solver; a change of one is a change of the solver.
-HUGE = 1e20  # map values of this size or more, NaN and the infinities are no measurements
 TINY = 1e-9  # a map whose peak is not above is empty
 FLOOR = 0.05  # of the peak: what the first fit reads as this low may be noise
 FIRST_RADIUS = 2  # half side of its square
@@ -77,14 +79,9 @@ def wls(heatmaps: ArrayLike, *, sigma: float = 2.0, radius: int = RADIUS, prior:
         UsageError: the maps have no pixels, or a parameter makes no sense.
     """
     parameters = check_parameters(sigma=sigma, radius=radius, prior=prior)
-    maps = np.asarray(heatmaps)
-    if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise UsageError(f"Heatmaps must be [..., H, W] with at least one pixel, not of shape {list(maps.shape)}.")
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is unusable
-        maps = np.ascontiguousarray(maps, np.float32)
-    lead, (height, width) = maps.shape[:-2], maps.shape[-2:]
-    points, scores, covariance = _decode(maps.reshape(-1, height * width), height, width, **parameters)
-    return Decoded(points.reshape(*lead, 2), scores.reshape(lead), covariance.reshape(*lead, 3))
+    peaks = find_peaks(heatmaps)
+    points, scores, covariance = _decode(peaks, **parameters)
+    return Decoded(points.reshape(*peaks.lead, 2), scores.reshape(peaks.lead), covariance.reshape(*peaks.lead, 3))
 
 
 def check_parameters(*, sigma: float, radius: int = RADIUS, prior: float = PRIOR) -> dict[str, Any]:
@@ -172,15 +169,15 @@ def _window(radius: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _decode(
-    maps: NDArray[np.float32], height: int, width: int, *, sigma: float, radius: int, prior: float
+    peaks: Peaks, *, sigma: float, radius: int, prior: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Points [M, 2], scores [M] and covariance [M, 3] of maps [M, H * W]."""
-    maps, index, peak = _peaks(maps)
-    row, column = np.divmod(index, width)
+    """Points [M, 2], scores [M] and covariance [M, 3] of M maps."""
+    maps, row, column, peak = peaks.maps, peaks.y, peaks.x, peaks.value
+    _, height, width = maps.shape
     base = np.maximum(peak, TINY)
     steps, inside, of_row, of_column = _anchor_steps(height, width, radius)
     way = of_row[row] + of_column[column]
-    anchors = maps.ravel().take((np.arange(len(maps)) * (height * width) + index)[:, None] + steps[way])
+    anchors = maps.ravel().take(((np.arange(len(maps)) * height + row) * width + column)[:, None] + steps[way])
     usable = inside[way] & (np.abs(anchors) < HUGE)
     h = np.where(usable, anchors, 0) / base[:, None]
 
@@ -200,18 +197,6 @@ def _decode(
     scores = np.where(solved, np.exp(np.minimum(fit.log_amplitude + np.log(base), 0)), peak.clip(0, 1))
     covariance = np.stack([np.where(solved, v, w) for v, w in ((fit.xx, REACH**2), (fit.xy, 0), (fit.yy, REACH**2))], -1)
     return points.astype(np.float32), scores.astype(np.float32), covariance.astype(np.float32)
-
-
-def _peaks(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64]]:
-    """The maps, [M] index of their largest measurement and [M] its value; -HUGE where a map has none."""
-    every = np.arange(len(maps))
-    index = maps.argmax(-1)  # of a map with NaN the first NaN, so that the peak tells whether the map must be cleaned
-    peak = maps[every, index]
-    if not (np.abs(peak) < HUGE).all():
-        maps = np.where(np.abs(maps) < HUGE, maps, np.float32(-HUGE))
-        index = maps.argmax(-1)
-        peak = maps[every, index]
-    return maps, index, peak.astype(np.float64)
 
 
 def _first(h: NDArray[np.float64], usable: NDArray[np.bool_], fit: NDArray[np.float64], f: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keyposs_trt.decode.decoded import Decoded
-from keyposs_trt.decode.multilateration import HUGE
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+HUGE = 1e20  # map values of this size or more, NaN and the infinities are no measurements
 SHIFT = 0.25
 BETA = 25.0
 BETA_RANGE = (1e-3, 1e6)  # of soft_argmax: what is no measurement weighs nothing with either

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +11,9 @@ from keyposs_trt.engine import plugin_library as module
 from keyposs_trt.engine.plugin_library import FILE, VARIABLE, find_library, load_library
 from keyposs_trt.errors import BackendError
 from keyposs_trt.graph.contract import PLUGIN_NAME
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def creator(name: str, version: str) -> Any:
@@ -105,41 +105,3 @@ def test_library_that_does_not_load(package):
     with pytest.raises(BackendError) as e:
         load_library(backend(Registry(works=False)), LOG)
     assert str(e.value) == f"TensorRT 10.3.0 cannot load the plugin '{path}' (undefined symbol); build it again here."
-
-
-@pytest.mark.rtx
-def test_real_library_registers_its_creator_which_takes_our_node():
-    """In a process of its own: a registered plugin stays, and other tests rely on there being none."""
-    pytest.importorskip("tensorrt_rtx_bindings")
-    try:
-        find_library()
-    except BackendError as e:
-        pytest.skip(str(e))
-    code = """
-from keyposs_trt.engine.log import Log
-from keyposs_trt.engine.plugin_library import load_library
-from keyposs_trt.engine.versions import load_backend
-backend = load_backend("tensorrt-rtx")
-log = Log(backend)
-builder = backend.trt.Builder(log.logger)
-print(load_library(backend, log)["name"], load_library(backend, log)["version"], log.errors)
-creator = backend.trt.get_plugin_registry().get_creator("KeyPosSMultilateration", "1", "")
-print(sorted(field.name for field in creator.field_names))
-
-import numpy, onnx
-from model_zoo import heatmap_network, tiny_spec
-from keyposs_trt.graph import attach_decoder, attach_preprocessing
-model = attach_decoder(attach_preprocessing(heatmap_network()), tiny_spec(decoder="plugin"))
-trt = backend.trt
-wanted = {field.name for field in creator.field_names}
-values = {a.name: onnx.helper.get_attribute_value(a) for a in model.graph.node[-1].attribute if a.name in wanted}
-kinds = {float: ("FLOAT32", numpy.float32), int: ("INT32", numpy.int32), bytes: ("CHAR", None)}
-data = {name: v if isinstance(v, bytes) else numpy.array([v], kinds[type(v)][1]) for name, v in values.items()}
-fields = [trt.PluginField(name, data[name], getattr(trt.PluginFieldType, kinds[type(v)][0])) for name, v in values.items()]
-plugin = creator.create_plugin("decode", trt.PluginFieldCollection(fields), trt.TensorRTPhase.BUILD)
-print(plugin is not None, log.errors)
-"""
-    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=paths)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{PLUGIN_NAME} 1 []", "['grid', 'prior', 'radius', 'sigma', 'stride']", "True []"]

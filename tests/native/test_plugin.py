@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
-from native_tools import gpu_architecture, run
+from native_tools import ROOT, gpu_architecture, run
 
 RTX = """
 import json
@@ -41,6 +43,32 @@ assert create(stride=None) is None
 assert create(sigma=np.array([-2], np.float32)) is None
 assert create(grid=b"middle") is None
 assert create(floor=np.array([1], np.float32)) is None
+"""
+
+
+NODE = """
+from keyposs_trt.engine.log import Log
+from keyposs_trt.engine.plugin_library import load_library
+from keyposs_trt.engine.versions import load_backend
+backend = load_backend("tensorrt-rtx")
+log = Log(backend)
+builder = backend.trt.Builder(log.logger)
+print(load_library(backend, log)["name"], load_library(backend, log)["version"], log.errors)
+creator = backend.trt.get_plugin_registry().get_creator("KeyPosSMultilateration", "1", "")
+print(sorted(field.name for field in creator.field_names))
+
+import numpy, onnx
+from model_zoo import heatmap_network, tiny_spec
+from keyposs_trt.graph import attach_decoder, attach_preprocessing
+model = attach_decoder(attach_preprocessing(heatmap_network()), tiny_spec(decoder="plugin"))
+trt = backend.trt
+wanted = {field.name for field in creator.field_names}
+values = {a.name: onnx.helper.get_attribute_value(a) for a in model.graph.node[-1].attribute if a.name in wanted}
+kinds = {float: ("FLOAT32", numpy.float32), int: ("INT32", numpy.int32), bytes: ("CHAR", None)}
+data = {name: v if isinstance(v, bytes) else numpy.array([v], kinds[type(v)][1]) for name, v in values.items()}
+fields = [trt.PluginField(name, data[name], getattr(trt.PluginFieldType, kinds[type(v)][0])) for name, v in values.items()]
+plugin = creator.create_plugin("decode", trt.PluginFieldCollection(fields), trt.TensorRTPhase.BUILD)
+print(plugin is not None, log.errors)
 """
 
 
@@ -120,3 +148,14 @@ def test_in_the_registry_of_tensorrt_rtx(plugin):
     assert json.loads(done.stdout) == {"sigma": "FLOAT32", "radius": "INT32", "prior": "FLOAT32", "stride": "FLOAT32", "grid": "CHAR"}
     for words in ("'stride' is missing", "'sigma' is -2", "'grid' is 'middle'", "no attribute 'floor'"):
         assert words in done.stderr
+
+
+@pytest.mark.rtx
+def test_creates_the_plugin_of_a_node_that_grafting_writes(plugin):
+    """Through the package's own loading, in a process of its own: a registered plugin stays, and other tests rely on there being none."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT-RTX: pip install -e '.[rtx]'")
+    variables = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "KEYPOSS_PLUGIN_LIBRARY": str(plugin.library)}
+    done = subprocess.run([sys.executable, "-c", NODE], capture_output=True, text=True, check=False, env=variables)
+    assert done.returncode == 0, done.stderr
+    fields = "['grid', 'prior', 'radius', 'sigma', 'stride']"
+    assert done.stdout.splitlines() == ["KeyPosSMultilateration 1 []", fields, "True []"]

@@ -276,3 +276,10 @@ def test_a_checkpoint_of_ours_by_another_suffix(tmp_path, capsys):
     torch.save({"hyper_parameters": {"recipe": {"name": "tiny"}}, "state_dict": {"x": torch.ones(1)}}, path)
     assert main(["export", str(path), "--sigma", "2"]) == 2
     assert "Leave out --sigma" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_checkpoint_at_all_is_not_called_one_to_trust(tmp_path):
+    path = tmp_path / "picture.pth"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
+    with pytest.raises(ModelError, match="is no PyTorch checkpoint, or a damaged one"):
+        read_weights(path)

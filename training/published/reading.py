@@ -76,10 +76,18 @@ def _torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no checkpoint '{path}'; check the path.") from None
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as e:
+        if not _is_pickled(path):
+            raise ModelError(f"'{path}' is no PyTorch checkpoint, or a damaged one; download or copy it again.") from e
         return _with_stand_ins(path)
     except _FAILURES as e:
         raise ModelError(f"'{path}' is no PyTorch checkpoint, or a damaged one; download or copy it again.") from e
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether it begins as PyTorch's files do, new or old; advice on trusting a file is for those alone."""
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
 
 
 def _with_stand_ins(path: Path) -> Any:
