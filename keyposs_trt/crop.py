@@ -43,7 +43,7 @@ def crop_faces(image: NDArray[np.uint8], squares: ArrayLike, size: int) -> tuple
     matrices = np.zeros((len(rows), 2, 3))
     for crop, matrix, square in zip(crops, matrices, rows, strict=True):
         matrix[:] = crop_matrix(square.tolist(), size)
-        region, to_image = _shrunk_region(image, square, size)
+        region, to_image = shrunk_region(image, square, size)
         if region.size:
             warp = matrix[:, :2] @ to_image
             warp[:, 2] += matrix[:, 2]
@@ -52,7 +52,7 @@ def crop_faces(image: NDArray[np.uint8], squares: ArrayLike, size: int) -> tuple
     return crops, matrices
 
 
-def _shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The part of the image that a square needs, averaged over whole blocks of pixels where it is large.
 
     It is cut out even where it is not shrunk, as OpenCV warps no image of more than 32767 pixels a side.

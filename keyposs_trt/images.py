@@ -34,20 +34,28 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, empty, cut off, damaged, too large or not a picture.
     """
+    return decode_image(read_bytes(path, "image"), path)
+
+
+def decode_image(data: bytes, name: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The picture of an image file's bytes, as ``read_image`` gives it: [H, W, 3] uint8 BGR.
+
+    Raises:
+        InputError: the bytes are cut off, damaged, too large or no picture; ``name`` is what the sentence calls them.
+    """
     import cv2
     import numpy as np
 
-    data = read_bytes(path, "image")
     if data.startswith(b"\xff\xd8") and not _jpeg_has_end(data):
-        raise InputError(f"The image '{path}' is cut off: its JPEG data have no end; copy or download it again.")
+        raise InputError(f"The image '{name}' is cut off: its JPEG data have no end; copy or download it again.")
     try:
         with quiet_stderr():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as e:
-        raise InputError(f"The image '{path}' cannot be decoded; it is too large or of a rare kind: scale it down or convert it.") from e
+        raise InputError(f"The image '{name}' cannot be decoded; it is too large or of a rare kind: scale it down or convert it.") from e
     if image is None or image.size == 0:
         raise InputError(
-            f"'{path}' is damaged, cut off or not an image OpenCV can read; copy it again, or convert it to 8-bit JPEG or PNG."
+            f"'{name}' is damaged, cut off or not an image OpenCV can read; copy it again, or convert it to 8-bit JPEG or PNG."
         )
     return cast("NDArray[np.uint8]", image)
 

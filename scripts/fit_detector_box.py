@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keyposs_trt.datasets.teacher import TEACHER_68
 from keyposs_trt.detection import landmark_box
 from keyposs_trt.detection.blazeface import BlazeFace, merge
 from keyposs_trt.detection.landmark_box import OutlineMap, as_complex, face_frame, features
 from keyposs_trt.files import atomic_path
 from keyposs_trt.geometry import box_of_points, transform
 from keyposs_trt.schemes import load_scheme
-from keyposs_trt.training.synthesis.labels import TEACHER_68
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

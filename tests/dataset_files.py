@@ -112,3 +112,32 @@ def coco(path: Path, annotations: list[dict], image: str = "a.jpg") -> Path:
 def triples(points: np.ndarray, flag: object = 1) -> list[float]:
     """[x, y, flag] * L."""
     return np.c_[points, np.broadcast_to(flag, len(points))].astype(float).ravel().tolist()
+
+
+def jpeg(width: int = WIDTH, height: int = HEIGHT, grey: int = 90) -> np.ndarray:
+    """[bytes] uint8: a JPEG file of one grey."""
+    return cv2.imencode(".jpg", np.full((height, width, 3), grey, np.uint8))[1].ravel()
+
+
+def views(path: Path, number: int = 3, **changes: np.ndarray) -> Path:
+    """A file of rendered views as ``training.synthesis.generate`` writes it, and the options beside it; view i has the grey 50 + 20 i."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "options.json").write_text(json.dumps({"views": number, "size": WIDTH}))
+    encoded = [jpeg(grey=50 + 20 * i) for i in range(number)]
+    arrays = {
+        "images": np.concatenate(encoded),
+        "ends": np.cumsum([len(e) for e in encoded]),
+        "points": np.stack([face_points(68, seed) for seed in range(number)]).astype(np.float32),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def teacher(folder: Path, files: list[str], **changes: np.ndarray) -> Path:
+    """A folder of portraits with a teacher's mesh of 478 points."""
+    for name in files:
+        picture(folder / name)
+    meshes = [np.c_[face_points(478, seed), np.zeros(478)] for seed in range(len(files))]
+    arrays = {"names": np.array(files), "points": np.array(meshes, np.float32), "spread": np.zeros((len(files), 478), np.float32)}
+    np.savez(folder / "mediapipe478.npz", **{**arrays, **changes})
+    return folder

@@ -11,6 +11,8 @@ import torch
 from keyposs_trt.errors import ModelError, UsageError
 from keyposs_trt.training.module import LandmarkModule
 
+COVARIANCE_SCALES = "covariance_scales"  # key of a checkpoint: size of the maps -> scale
+
 
 def load_checkpoint(path: str | Path) -> LandmarkModule:
     """The trained module of a checkpoint, in evaluation mode, with its averaged weights.
@@ -29,6 +31,7 @@ def load_checkpoint(path: str | Path) -> LandmarkModule:
     try:
         module = LandmarkModule(recipe, pretrained=False)
         module.load_state_dict(state)
-    except (UsageError, TypeError, AttributeError, RuntimeError) as e:
+        module.covariance_scales = {int(k): float(v) for k, v in data.get(COVARIANCE_SCALES, {}).items()}
+    except (ValueError, UsageError, TypeError, AttributeError, RuntimeError) as e:
         raise ModelError(f"The weights in '{path}' do not fit its recipe; it was written by another version of keyposs-trt.") from e
     return module.eval()

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from keyposs_trt.decode import wls
-from keyposs_trt.errors import BuildError
+from keyposs_trt.errors import BuildError, UsageError
 from keyposs_trt.graph import attach_decoder, attach_preprocessing, detach_decoder, save_model, spec_of_model, store_weights_fp16
 from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS, PLUGIN_NAME, ModelSpec, check_decoder
 from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.checkpoint import load_checkpoint
 from keyposs_trt.training.module import IMAGENET_MEAN, IMAGENET_STD, LandmarkModule
+from keyposs_trt.training.networks import HeatmapNet, LandmarkNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,38 +32,68 @@ MAP_TOLERANCE, LANDMARK_TOLERANCE = 0.02, 0.01
 class _HeatmapModel(nn.Module):
     """Normalised images [N, 3, I, I] to maps [N, L, S, S]."""
 
-    def __init__(self, module: LandmarkModule) -> None:
+    def __init__(self, network: LandmarkNet | HeatmapNet) -> None:
         super().__init__()
-        self.network = module.network
+        self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.network.heatmaps(self.network(image))
 
 
-def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float] | None = None) -> ModelSpec:
-    """The contract metadata of a trained module; ``decoder`` is ``wls``, ``plugin`` or ``none``, ``parameters`` its radius and prior."""
-    r = module.recipe
+def size_of(module: LandmarkModule, heatmap: int | None = None) -> int:
+    """The size of the maps to export: the one asked for, or the finest.
+
+    Raises:
+        UsageError: the module was not trained with maps of this size.
+    """
+    sizes = module.recipe.network.sizes
+    if heatmap is not None and heatmap not in sizes:
+        raise UsageError(
+            f"'{module.recipe.name}' was trained with maps of {', '.join(map(str, sizes))}, not {heatmap}; choose one of them."
+        )
+    return heatmap or sizes[0]
+
+
+def network_of(module: LandmarkModule, size: int) -> LandmarkNet | HeatmapNet:
+    """The part of a trained network that makes the maps of one size."""
+    return module.network.only(size) if isinstance(module.network, LandmarkNet) else module.network
+
+
+def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float] | None = None, heatmap: int | None = None) -> ModelSpec:
+    """The contract metadata of a trained module.
+
+    Args:
+        module: trained.
+        decoder: ``wls``, ``plugin`` or ``none``.
+        parameters: radius and prior of the decoder.
+        heatmap: size of the maps; None for the finest.
+    """
+    r, size = module.recipe, size_of(module, heatmap)
     return ModelSpec(
-        name=r.name,
+        name=r.model_name(size),
         scheme=load_scheme(r.scheme).name,
         points=len(load_scheme(r.scheme)),
         input_size=r.network.input_size,
-        heatmap_size=r.network.heatmap_size,
-        sigma=r.target.sigma,
+        heatmap_size=size,
+        sigma=r.target.sigma_of(size),
         grid=r.target.grid,
         crop_scale=r.target.crop_scale,
         decoder=decoder,
         decoder_parameters=dict(parameters or {}),
+        covariance_scale=module.covariance_scales.get(size, 1.0),
         training_data=r.training_data,
         licence=r.licence,
     )
 
 
-def to_onnx(module: LandmarkModule, decoder: str = "wls", parameters: Mapping[str, float] | None = None) -> onnx.ModelProto:
-    """The ONNX model of a trained module, float32, with preprocessing and decoder inside."""
-    model = network_to_onnx(_HeatmapModel(module), module.recipe.network.input_size)
+def to_onnx(
+    module: LandmarkModule, decoder: str = "wls", parameters: Mapping[str, float] | None = None, heatmap: int | None = None
+) -> onnx.ModelProto:
+    """The ONNX model of a trained module, float32, with preprocessing and decoder inside; arguments as of ``spec_of``."""
+    network = network_of(module, size_of(module, heatmap))
+    model = network_to_onnx(_HeatmapModel(network), module.recipe.network.input_size)
     model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
-    return attach_decoder(model, spec_of(module, decoder, parameters))
+    return attach_decoder(model, spec_of(module, decoder, parameters, heatmap))
 
 
 def network_to_onnx(network: nn.Module, size: int) -> onnx.ModelProto:
@@ -89,6 +120,7 @@ def export_checkpoint(
     decoder: str = "wls",
     fp16_weights: bool = True,
     parameters: Mapping[str, float] | None = None,
+    heatmap: int | None = None,
 ) -> Path:
     """Exports a checkpoint to an ONNX file and checks it against PyTorch.
 
@@ -98,16 +130,18 @@ def export_checkpoint(
         decoder: ``wls``, ``plugin`` or ``none``.
         fp16_weights: store the weights as float16; they are computed with in float32.
         parameters: radius and prior of the decoder, the defaults where left out.
+        heatmap: size of the maps, of a run that trained several; None for the finest.
 
     Raises:
-        UsageError: a parameter of the decoder makes no sense.
+        UsageError: a parameter of the decoder makes no sense, or there are no maps of this size.
         ModelError: the checkpoint cannot be read.
         BuildError: the exported graph does not compute what PyTorch does.
     """
     module = load_checkpoint(checkpoint)
-    check_decoder(decoder, module.recipe.target.sigma, parameters or {})
-    out = out or checkpoint.parent / f"{module.recipe.name}.onnx"
-    model = to_onnx(module, decoder, parameters)
+    size = size_of(module, heatmap)
+    check_decoder(decoder, module.recipe.target.sigma_of(size), parameters or {})
+    out = out or checkpoint.parent / f"{module.recipe.model_name(size)}.onnx"
+    model = to_onnx(module, decoder, parameters, size)
     if fp16_weights:
         model = store_weights_fp16(model)
     check_against_torch(model, module)
@@ -122,11 +156,14 @@ def check_against_torch(model: onnx.ModelProto, module: LandmarkModule) -> None:
         BuildError: the maps or the landmarks differ; see ``check_outputs``.
     """
 
+    spec = spec_of_model(model, module.recipe.name)
+    network = network_of(module, spec.heatmap_size)
+
     def expected(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return module.network.heatmaps(module(torch.from_numpy(images).permute(0, 3, 1, 2))).numpy()
+            return network.heatmaps(network(module.normalised(torch.from_numpy(images).permute(0, 3, 1, 2)))).numpy()
 
-    check_outputs(model, module.recipe.name, expected)
+    check_outputs(model, spec.name, expected)
 
 
 def check_outputs(model: onnx.ModelProto, name: str, expected_maps: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> None:

@@ -1,29 +1,35 @@
-"""Runs a recipe: renders the views, trains, keeps checkpoints, resumes."""
+"""Runs a recipe: trains in one process or several, keeps checkpoints, resumes."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from keyposs_trt.errors import DataError
-from keyposs_trt.schemes import load_scheme
-from keyposs_trt.training.datasets.views import EpochSampler, PlainViews, TrainingViews, ViewStore
+from keyposs_trt.errors import DataError, UsageError
+from keyposs_trt.files import atomic_path
+from keyposs_trt.training.datasets.loaders import make_loaders
 from keyposs_trt.training.module import LandmarkModule
-from keyposs_trt.training.synthesis.generate import SynthesisOptions, render_dataset
+from keyposs_trt.training.networks import network_cost
+from keyposs_trt.training.processes import Processes
+from keyposs_trt.training.uncertainty import calibrate_covariance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from keyposs_trt.training.recipe import Recipe
+
+LAST, BEST = "last", "best"
+LOG = "metrics.csv"  # as Lightning's logger calls it; that of an earlier start becomes metrics-1.csv
 
 
 class _ProgressBar(TQDMProgressBar):
@@ -33,62 +39,98 @@ class _ProgressBar(TQDMProgressBar):
         self.train_progress_bar.close()
 
 
-def synthesis_options(recipe: Recipe) -> SynthesisOptions:
-    """What a recipe renders."""
-    d = recipe.data
-    root = Path(d.root)
-    return SynthesisOptions(
-        folders=tuple(str(root / p) for p in d.portraits),
-        mesh=str(root / d.mesh),
-        views=d.views,
-        size=d.view_size,
-        yaw=d.yaw,
-        pitch=d.pitch,
-        hold_out=d.hold_out,
-        seed=recipe.training.seed,
-    )
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint replaces the one before when it is whole: a process that is killed while it writes loses nothing."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
     """Trains a recipe and returns the path of the last checkpoint, ``out/last.ckpt``.
 
-    A run that was cut off goes on from ``out/last.ckpt`` unless ``resume`` is false.
+    A run that was cut off goes on from ``out/last.ckpt`` unless ``resume`` is false; at most one epoch is lost. ``out/best.ckpt`` is the
+    one with the least validation NME. Under torchrun every process calls this, and the first one writes.
 
     Raises:
+        UsageError: a value of the recipe makes no sense here.
         DataError: data are missing, or ``out`` holds a run of another recipe.
     """
-    last = out / "last.ckpt"
+    processes = Processes.from_environment()
+    last = out / f"{LAST}.ckpt"
     resuming = resume and last.exists()
     if resuming:
         _check_same_recipe(last, recipe)
-    threads = recipe.training.threads
+    t = recipe.training
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # for the rendering and loading processes; this one is set below
-    torch.set_num_threads(threads)
-    pl.seed_everything(recipe.training.seed, verbose=False)
+    torch.set_num_threads(t.threads)
+    cv2.setNumThreads(1)  # its threads take time from the training's, and a data process forked after they started may hang
+    pl.seed_everything(t.seed, verbose=False)
     module = LandmarkModule(recipe.to_dict(), pretrained=not resuming)  # first, as weights that cannot be had should not cost a rendering
-    files = render_dataset(synthesis_options(recipe), Path(recipe.data.cache), workers=max(1, threads))
-    train, validation = _loaders(recipe, files)
+    if processes.rank == 0:
+        sys.stderr.write(f"{recipe.name}: {network_cost(module.network, recipe.network.input_size)}\n")
+    train, validation = make_loaders(recipe, processes)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on the machine say nothing of the training
-    trainer = pl.Trainer(
-        max_epochs=recipe.training.epochs,
-        accelerator="auto",
-        devices=1,
-        default_root_dir=out,
-        logger=CSVLogger(out, name="", version=""),
-        callbacks=[
-            EMAWeightAveraging(decay=recipe.training.ema),
-            ModelCheckpoint(dirpath=out, filename="last", save_top_k=1, enable_version_counter=False),
-            LearningRateMonitor("epoch"),
-            _ProgressBar(refresh_rate=10),
-        ],
-        gradient_clip_val=5.0,
-        log_every_n_steps=20,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, train, validation, ckpt_path=last if resuming else None, weights_only=True)
+    if processes.rank == 0:
+        _keep_log(out)
+    trainer = _trainer(recipe, out, processes, min(20, len(train)))
+    module.to(memory_format=torch.channels_last)  # pyright: ignore (its overloads lack the memory format)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists|.*LeafSpec")  # the first is meant, the second Lightning's own
+        trainer.fit(module, train, validation, ckpt_path=last if resuming else None, weights_only=True)
+    if trainer.interrupted:  # Lightning ends quietly on Ctrl-C
+        raise KeyboardInterrupt
+    if processes.rank == 0 and t.likelihood_weight:
+        calibrate_covariance(last, validation.dataset)
     return last
+
+
+def _trainer(recipe: Recipe, out: Path, processes: Processes, log_every: int) -> pl.Trainer:
+    t = recipe.training
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(dirpath=out, filename=LAST, save_top_k=1, enable_version_counter=False),
+        ModelCheckpoint(dirpath=out, filename=BEST, monitor="val_nme", mode="min", save_top_k=1, enable_version_counter=False),
+        LearningRateMonitor("epoch"),
+        _ProgressBar(refresh_rate=10),
+    ]
+    if t.ema:
+        callbacks.insert(0, EMAWeightAveraging(decay=t.ema))
+    if t.patience:
+        callbacks.append(EarlyStopping("val_nme", patience=t.patience, mode="min"))
+    several = processes.world > 1
+    accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    try:
+        return pl.Trainer(
+            max_epochs=t.epochs,
+            accelerator=accelerator,
+            devices=processes.local,
+            num_nodes=processes.machines,
+            strategy="ddp" if several else "auto",
+            sync_batchnorm=several and accelerator == "gpu",  # PyTorch has it for GPUs alone
+            use_distributed_sampler=False,  # the samplers know their process
+            precision=t.precision,  # pyright: ignore (checked by Lightning)
+            default_root_dir=out,
+            logger=[CSVLogger(out, name="", version=""), TensorBoardLogger(out, name="", version="tensorboard")],
+            callbacks=callbacks,
+            plugins=[_AtomicCheckpoints()],
+            gradient_clip_val=5.0,
+            log_every_n_steps=log_every,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except ValueError as e:
+        raise UsageError(f"Recipe '{recipe.name}' cannot be trained here: {e}") from e
+
+
+def _keep_log(out: Path) -> None:
+    """Renames the log of a run that was cut off, which Lightning would delete."""
+    log = out / LOG
+    if log.exists():
+        number = 1 + len(list(out.glob(f"{log.stem}-*{log.suffix}")))
+        log.rename(out / f"{log.stem}-{number}{log.suffix}")
 
 
 def _check_same_recipe(checkpoint: Path, recipe: Recipe) -> None:
@@ -96,22 +138,18 @@ def _check_same_recipe(checkpoint: Path, recipe: Recipe) -> None:
 
     old = load_checkpoint(checkpoint).recipe
     # A longer run and another machine's folders and processes may go on from the same weights.
-    same = replace(old, data=recipe.data, training=replace(old.training, epochs=recipe.training.epochs,
-                   workers=recipe.training.workers, threads=recipe.training.threads))  # fmt: skip
+    same = replace(
+        old,
+        data=recipe.data,
+        network=replace(old.network, weights=recipe.network.weights),
+        training=replace(
+            old.training,
+            epochs=recipe.training.epochs,
+            patience=recipe.training.patience,
+            precision=recipe.training.precision,
+            workers=recipe.training.workers,
+            threads=recipe.training.threads,
+        ),
+    )
     if same != recipe:
         raise DataError(f"'{checkpoint}' belongs to another recipe; choose another folder with -o, or start over with --no-resume.")
-
-
-def _loaders(recipe: Recipe, files: Sequence[Path]) -> tuple[DataLoader, DataLoader]:
-    n, t, d = recipe.network, recipe.training, recipe.data
-    held = [f for f in files if f.stem.endswith(d.validation)]
-    rest = [f for f in files if not f.stem.endswith(d.validation)]
-    if not held or not rest:
-        raise DataError("The recipe leaves no faces to train on or none to validate on; change data.validation.")
-    flip = load_scheme(recipe.scheme).flip
-    train = TrainingViews(ViewStore(rest), d.original_share, flip, n.input_size, recipe.target.crop_scale, t.seed)
-    plain = PlainViews(ViewStore(held), n.input_size, recipe.target.crop_scale)
-    return (
-        DataLoader(train, t.batch, sampler=EpochSampler(t.samples), num_workers=t.workers),
-        DataLoader(plain, 32),
-    )

@@ -22,7 +22,8 @@ HELP = "say what an annotated data set holds, and draw a sheet of its faces"
 
 _MANUAL = """\
 PATH is the folder of WFLW, 300W, COFW, AFLW, COCO-WholeBody-Face or LaPa as they
-are published, a folder in it, one annotation file, or JSON in mmpose's layout.
+are published, a folder in it, one annotation file, JSON in mmpose's layout, a folder
+of views that keyposs-trt train rendered, or of portraits with a teacher's points.
 docs/datasets.md says how the folders must look.
 
 Every annotation is checked. Those that cannot be used (a missing image, a truncated
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _MANUAL
     add = parser.add_argument
     add("path", metavar="PATH", help="the data set's folder, or an annotation file")
-    add("--format", metavar="F", help="wflw, 300w, cofw, aflw, coco-wholebody-face, lapa or mmpose (default: found out)")
+    add("--format", metavar="F", help="wflw, 300w, cofw, aflw, coco-wholebody-face, lapa, mmpose, views or teacher (default: found out)")
     add("--scheme", metavar="S", help="give the points in this landmark scheme (default: the data set's own)")
     add("--split", metavar="S", help="one part alone, such as train or test (default: all)")
     add("--sheet", metavar="FILE", help="draw annotated crops of faces taken evenly from all: .png, .jpg, ...")

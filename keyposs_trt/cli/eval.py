@@ -7,16 +7,14 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
-    from keyposs_trt.datasets import Dataset
-    from keyposs_trt.evaluation.boxes import BoxSource
-    from keyposs_trt.evaluation.figures import Figures
-    from keyposs_trt.evaluation.located import Located
+    from keyposs_trt.evaluation.models import Evaluation, Setup
 
 HELP = "measure the accuracy of a model on an annotated data set"
 
@@ -28,6 +26,9 @@ are given for all faces, for each subset of the data set and for each part of th
 decoders: model (the model's own), wls, wls_known, gn, lls, popos, argmax, shift, dark,
 dark_border, soft_argmax. All but the first read the heatmaps of an ONNX model.
 
+Several models, or several heatmap sizes of a checkpoint, are measured one after the
+other, and their NME is put side by side in a table of decoders and heatmap sizes.
+
 exit code: 0 if faces were measured; 1 if none could be, or the model does not run;
            2 if the command makes no sense
 """
@@ -38,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _MANUAL
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a .onnx, .plan or .engine file, or the short name of a shipped model such as face68-32")
+    add("models", metavar="MODEL", nargs="+", help="a .onnx, .plan or .engine file, a .ckpt of train, or a shipped model such as face68-32")
     add("--data", metavar="PATH", required=True, help="the data set's folder, or an annotation file (see keyposs-trt dataset --help)")
-    add("--format", metavar="F", help="wflw, 300w, cofw, aflw, coco-wholebody-face, lapa or mmpose (default: found out)")
+    add("--format", metavar="F", help="wflw, 300w, cofw, aflw, coco-wholebody-face, lapa, mmpose, views or teacher (default: found out)")
     add("--scheme", metavar="S", help="compare the points of this landmark scheme (default: the model's, or else the data set's)")
     add("--split", metavar="S", help="one part of the data set alone, such as test (default: all)")
     add("--decoder", metavar="NAME", nargs="+", default=["model"], help="ways to decode, a row each (default: model)")
+    add("--heatmap", metavar="S", nargs="+", type=whole_number, help="heatmap sizes of a checkpoint that has several (default: the finest)")
     add("--norm", metavar="NAME", nargs="+", help="inter_ocular, inter_pupil, box (default: that of the scheme's published figures)")
     add(
         "--boxes",
@@ -58,55 +60,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--flip-test", action="store_true", help="average the points with those found in the mirror image")
     add("--ced", metavar="FILE", help="plot the cumulative error distribution: .png, .pdf or .svg")
     add("--worst", metavar="FILE", help="draw the worst faces by the first decoder and norm: .jpg, .png, ...")
+    add("--table", metavar="FILE", help="write the NME by decoder and heatmap size as a Markdown table")
     add("--json", metavar="FILE|-", help="write everything as JSON, each face too; - is standard output, and nothing else is printed there")
     add("--backend", choices=("auto", "onnxruntime", "tensorrt", "tensorrt-rtx"), default="auto", help="runtime (default: auto)")
-    add("--threads", type=whole_number, metavar="N", help="processor threads (default: the runtime's choice)")
+    add("--threads", type=whole_number, metavar="N", help="processor threads of each process (default: the runtime's choice)")
+    add("--processes", type=whole_number, metavar="N", default=1, help="share the faces out to N processes (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws."""
     from tqdm import tqdm
 
-    from keyposs_trt.evaluation.figures import check_norms, figures_of
-    from keyposs_trt.evaluation.located import in_common_scheme, locate_faces
-    from keyposs_trt.evaluation.locator import open_locator
-    from keyposs_trt.evaluation.record import to_lines, to_record
+    from keyposs_trt.datasets import open_dataset
+    from keyposs_trt.evaluation.models import evaluate_models
+    from keyposs_trt.evaluation.table import lines_of, table_of, tree_of
     from keyposs_trt.quiet import quiet_opencv
 
     if not args.debug:
         quiet_opencv()
+    _check_names(args)
     _check_outputs(args)
-    with open_locator(args.model, args.decoder, args.backend, args.threads) as locator:
-        dataset: Dataset = _open(args)
-        if args.scheme is None:
-            dataset = in_common_scheme(dataset, locator.scheme.name)
-        check_norms(dataset.scheme, args.norm)
-        boxes = _boxes(args)
-        bar = partial(tqdm, unit="face", leave=False, disable=None)
-        located = locate_faces(locator, dataset, boxes, args.flip_test, bar)
-        figures = figures_of(located, args.norm)
-        record = to_record(locator, located, figures, boxes, args.flip_test)
-    _draw(args, located, figures)
+    data = partial(open_dataset, args.data, args.format, args.scheme, args.split)
+    bar = partial(tqdm, unit="face", leave=False, disable=None)
+    with TemporaryDirectory() as folder:
+        found = evaluate_models(_setups(args, Path(folder)), data, args.norm, args.scheme is not None, args.processes, bar)
+    _draw(args, found[0])
+    if args.table:
+        _write(table_of(found).to_markdown(), args.table)
     if args.json:
-        _write_json(record, args.json)
+        _write(json.dumps(tree_of(found), indent=2, allow_nan=False) + "\n", args.json)
     if args.json != "-":
-        for line in to_lines(record, figures):
+        for line in lines_of(found):
             sys.stdout.write(line + "\n")
     return 0
 
 
-def _open(args: argparse.Namespace) -> Dataset:
-    from keyposs_trt.datasets import open_dataset
+def _setups(args: argparse.Namespace, folder: Path) -> list[Setup]:
+    """One for each model, and of checkpoints one for each size, which are exported to the folder."""
+    from keyposs_trt.cli.checkpoints import export_sizes, is_checkpoint
+    from keyposs_trt.evaluation.models import Setup
 
-    return open_dataset(args.data, args.format, args.scheme, args.split)
+    common = (tuple(args.decoder), args.backend, args.threads, args.boxes, args.box_scale, args.detector, args.flip_test)
+    setups = []
+    for number, model in enumerate(args.models):
+        if is_checkpoint(model):
+            setups += [Setup(model, str(file), *common) for file in export_sizes(model, args.heatmap, folder / str(number))]
+        else:
+            setups.append(Setup(model, model, *common, tuple(args.heatmap or ())))
+    return setups
 
 
-def _boxes(args: argparse.Namespace) -> BoxSource:
-    from keyposs_trt.detection import load_detector
-    from keyposs_trt.evaluation.boxes import DETECTOR, BoxSource
-
-    detector = load_detector(args.detector, threads=args.threads) if args.boxes == DETECTOR else None
-    return BoxSource(args.boxes, args.box_scale, detector)
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuses what is named twice, and pictures of several models."""
+    for what, names in (("model", args.models), ("heatmap size", args.heatmap or [])):
+        again = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if again is not None:
+            raise UsageError(f"The {what} '{again}' is named twice; name it once.")
+    picture = "--ced" if args.ced else "--worst" if args.worst else None
+    if picture and (len(args.models) > 1 or len(args.heatmap or []) > 1):
+        raise UsageError(f"{picture} draws one model of one heatmap size; evaluate them one by one.")
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
@@ -118,8 +130,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_plot(args.ced)
     if args.worst and Path(args.worst).suffix.lower() not in WRITABLE_SUFFIXES:
         raise UsageError(f"--worst cannot write '{args.worst}': sheets are {', '.join(sorted(WRITABLE_SUFFIXES))}; choose one of these.")
-    taken = {Path(args.model).resolve(): "the model", Path(args.data).resolve(): "the data set"}
-    for option, name in (("--ced", args.ced), ("--worst", args.worst), ("--json", args.json)):
+    taken = {**{Path(model).resolve(): "a model" for model in args.models}, Path(args.data).resolve(): "the data set"}
+    for option, name in (("--ced", args.ced), ("--worst", args.worst), ("--table", args.table), ("--json", args.json)):
         if not name or name == "-":
             continue
         path = Path(name).resolve()
@@ -128,13 +140,14 @@ def _check_outputs(args: argparse.Namespace) -> None:
         taken[path] = f"that of {option}"
 
 
-def _draw(args: argparse.Namespace, located: Located, figures: Figures) -> None:
+def _draw(args: argparse.Namespace, found: Evaluation) -> None:
     import numpy as np
 
     from keyposs_trt.evaluation.ced import plot_ced
     from keyposs_trt.evaluation.worst import draw_worst
     from keyposs_trt.images import write_image
 
+    located, figures = found.located, found.figures
     norm = figures.norms[0]
     if args.ced:
         use = np.isfinite(figures.lengths[norm])
@@ -143,10 +156,9 @@ def _draw(args: argparse.Namespace, located: Located, figures: Figures) -> None:
         write_image(args.worst, draw_worst(located, figures.errors[located.decoders[0]][norm]))
 
 
-def _write_json(record: dict[str, Any], target: str) -> None:
+def _write(text: str, target: str) -> None:
     from keyposs_trt.files import atomic_path
 
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
         return

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a checkpoint, an ONNX file, or the short name of a shipped model")
     add("-o", "--out", type=Path, metavar="FILE", help="the ONNX file (default: named after the model, beside a checkpoint or else here)")
     add("--decoder", choices=DECODERS, default="onnx", help="what the model ends in (default: onnx)")
+    add("--heatmap", type=int, metavar="S", help="size of the maps, where a run trained several (default: the finest)")
     add("--weights", choices=("fp16", "fp32"), help="how weights are stored (default: fp16 for a checkpoint, else as they are)")
     add("--radius", type=int, metavar="R", help="radius of the decoder's disc of anchors in heatmap pixels (default: the model's, or 5)")
     add("--prior", type=float, metavar="P", help="how strongly the decoder holds to sigma (default: the model's, or 0.015)")
@@ -100,7 +101,11 @@ def _from_checkpoint(args: argparse.Namespace) -> Path:
     common = (path, args.out, DECODERS[args.decoder], args.weights != "fp32", _parameters(args))
     if plain or holds_recipe(path):
         _require_ours(args, "a checkpoint")
-        return export_checkpoint(*common)
+        return export_checkpoint(*common, heatmap=args.heatmap)
+    if args.heatmap is not None:
+        raise UsageError(
+            f"Leave out --heatmap, which chooses from what 'keyposs-trt train' trained together; '{path}' has maps of one size."
+        )
     if args.heatmaps is not None:
         raise UsageError(f"Leave out --heatmaps, which names a tensor of an ONNX graph; '{path}' is a checkpoint.")
     return export_published(*common, **_told(args))
@@ -113,6 +118,8 @@ def _from_onnx(args: argparse.Namespace) -> Path:
     from keyposs_trt.models import resolve
 
     path = resolve(args.model)
+    if args.heatmap is not None:
+        raise UsageError(f"Leave out --heatmap, which is for checkpoints of 'keyposs-trt train'; '{args.model}' has maps of one size.")
     model = load_graph(path)
     if any(p.key.startswith(PREFIX) for p in model.metadata_props):
         _require_ours(args, "a model of this toolkit")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
+import tokenize
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,18 @@ from keyposs_trt.errors import DataError
 from keyposs_trt.files import file_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from keyposs_trt.datasets.face import Face, Problem
+
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, OSError, EOFError),
+    *(ValueError, TypeError, RuntimeError, SyntaxError, MemoryError),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,44 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as e:
         raise DataError(f"'{path}' is not {what} ({type(e).__name__}: {e}); copy or download it again.") from e
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Arrays of an ``.npz`` file by their names, in that order; Python objects in it are refused.
+
+    Raises:
+        DataError: the file is missing or damaged, or lacks one of them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in names if f"{name}.npy" not in archive.namelist()]
+            if missing:
+                raise DataError(f"'{path}' lacks the array '{missing[0]}'; make or copy it again.")
+            return [_array(archive, name) for name in names]
+    except FileNotFoundError:
+        raise DataError(f"There is no file '{path}'; check the path.") from None
+    # What is raised for damage depends on where it lies; an array's false shape needs more memory than there is.
+    except _DAMAGE as e:
+        detail = " ".join(str(e).split())[:120] or type(e).__name__
+        raise DataError(f"'{path}' cannot be read as .npz ({detail}); make or copy it again.") from e
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()  # to the end, where the checksum is compared
+        return array
+
+
+def holds_arrays(path: Path, names: Sequence[str]) -> bool:
+    """Whether a file is an ``.npz`` with arrays of these names; their content is not looked at."""
+    if path.suffix.lower() != ".npz":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{name}.npy" for name in names} <= set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError):
+        return False
 
 
 def starts_with(path: Path, most: int = 65536) -> str:

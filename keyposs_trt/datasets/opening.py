@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyposs_trt.datasets import aflw, coco_wholebody, cofw, lapa, mmpose, pts, wflw
+from keyposs_trt.datasets import aflw, coco_wholebody, cofw, lapa, mmpose, pts, teacher, views, wflw
 from keyposs_trt.datasets.checks import ON_PROBLEM, collect, problems_in_words
 from keyposs_trt.datasets.face import points_of_scheme
 from keyposs_trt.datasets.format import Request
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keyposs_trt.datasets.format import Format
 
 # In the order in which they are tried: the last two fit most loosely.
-FORMATS = {module.FORMAT.name: module.FORMAT for module in (wflw, cofw, aflw, coco_wholebody, lapa, pts, mmpose)}
+FORMATS = {module.FORMAT.name: module.FORMAT for module in (wflw, cofw, aflw, coco_wholebody, lapa, views, teacher, pts, mmpose)}
 
 
 def format_names() -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from keyposs_trt.datasets.format import is_regular
 from keyposs_trt.errors import InputError
-from keyposs_trt.images import read_image
+from keyposs_trt.images import decode_image, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,20 @@ def image_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _from_header(path: Path) -> tuple[int, int] | None:
+def size_of_bytes(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height in pixels of the picture that ``decode_image`` makes of these bytes; looks at them as ``image_size`` does.
+
+    Raises:
+        InputError: the bytes are no picture; ``name`` is what the sentence calls them.
+    """
+    size = _from_header(BytesIO(data))
+    if size is None:
+        height, width = decode_image(data, name).shape[:2]
+        return width, height
+    return size
+
+
+def _from_header(file: Path | BytesIO) -> tuple[int, int] | None:
     try:
         from PIL import Image
     except ImportError:
@@ -40,7 +54,7 @@ def _from_header(path: Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF blocks and very large pictures
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 width, height = image.size
                 turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError):

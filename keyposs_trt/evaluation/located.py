@@ -15,7 +15,7 @@ from keyposs_trt.evaluation.measure import locate
 from keyposs_trt.images import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -76,6 +76,18 @@ def in_common_scheme(dataset: Dataset, scheme: str) -> Dataset:
         return dataset
 
 
+def in_one_scheme(dataset: Dataset, schemes: Iterable[str]) -> Dataset:
+    """The data set with the points in which models of these schemes are all compared with it; see ``in_common_scheme``.
+
+    Raises:
+        UsageError: a model's points cannot be compared, or the models would be compared by different points.
+    """
+    found = {found.scheme: found for found in (in_common_scheme(dataset, scheme) for scheme in dict.fromkeys(schemes))}
+    if len(found) > 1:
+        raise UsageError(f"The models would be compared by the points of {', '.join(found)}; choose one scheme with --scheme.")
+    return next(iter(found.values()))
+
+
 def locate_faces(
     locator: Locator,
     dataset: Dataset,
@@ -96,38 +108,72 @@ def locate_faces(
         UsageError: the model does not give the points of the data set's scheme.
         DataError: no face could be looked at, or none was detected.
     """
+    return join(dataset, locator.decoders, look_at(locator, dataset, boxes, flip_test), progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was found of one face: points [D, L, 2] and the box [4] it was cropped by; all NaN where the detector missed it."""
+
+    points: NDArray[np.float32]
+    box: NDArray[np.float32]
+
+
+def look_at(locator: Locator, dataset: Dataset, boxes: BoxSource, flip_test: bool = False) -> Iterator[Found | Problem]:
+    """For each face of a data set, in its order, what a model finds or why it could not look; arguments as of ``locate_faces``.
+
+    Raises:
+        UsageError: the model does not give the points of the data set's scheme.
+    """
     index = _points_to_take(dataset, locator.scheme.name)
     flip = locator.scheme.flip if flip_test else None
     pictures = _LastPicture(boxes)
-    faces: list[Face] = []
-    points: list[NDArray[np.float32]] = []
-    used: list[NDArray[np.float32]] = []
-    left_out: list[Problem] = []
-    for face in progress(dataset.faces):
+    for face in dataset.faces:
         if face.labelled is not None and not face.labelled.any():
-            left_out.append(Problem(face.where, NO_POINT, f"none of the points of '{dataset.scheme}' is labelled"))
+            yield Problem(face.where, NO_POINT, f"none of the points of '{dataset.scheme}' is labelled")
             continue
         try:
             image, candidates = pictures(face.image)
         except (InputError, DataError) as e:
-            left_out.append(Problem(face.where, UNREADABLE, str(e)))
+            yield Problem(face.where, UNREADABLE, str(e))
             continue
         box = boxes(face, candidates)
-        if box is None and candidates is None:
-            left_out.append(Problem(face.where, NO_BOX, f"the box {boxes} is missing or smaller than a pixel; choose another with --boxes"))
-            continue
-        faces.append(face)
-        if box is None:
-            used.append(np.full(4, np.nan, np.float32))
-            points.append(np.full((len(locator.decoders), len(face.points), 2), np.nan, np.float32))
-        else:
+        if box is not None:
             found = locate(locator, image, box, flip)
-            used.append(box)
-            points.append(found if index is None else found[:, index])
+            yield Found(found if index is None else found[:, index], box)
+        elif candidates is not None:
+            nothing = np.full((len(locator.decoders), len(face.points), 2), np.nan, np.float32)
+            yield Found(nothing, np.full(4, np.nan, np.float32))
+        else:
+            yield Problem(face.where, NO_BOX, f"the box {boxes} is missing or smaller than a pixel; choose another with --boxes")
+
+
+def join(
+    dataset: Dataset,
+    decoders: tuple[str, ...],
+    results: Iterator[Found | Problem],
+    progress: Callable[[Iterable[Face]], Iterable[Face]] = iter,
+) -> Located:
+    """Puts together what was found of each face of a data set, in its order.
+
+    Raises:
+        DataError: no face could be looked at, or none was detected.
+    """
+    faces: list[Face] = []
+    found: list[Found] = []
+    left_out: list[Problem] = []
+    for face in progress(dataset.faces):
+        result = next(results)
+        if isinstance(result, Problem):
+            left_out.append(result)
+        else:
+            faces.append(face)
+            found.append(result)
     if not faces:
         first = f"; the first: {left_out[0]}" if left_out else ""
         raise DataError(f"None of the {len(dataset)} faces of '{dataset.path}' can be evaluated{first.rstrip('.')}.")
-    located = Located(replace(dataset, faces=tuple(faces)), locator.decoders, np.stack(points, 1), np.stack(used), tuple(left_out))
+    points, boxes = np.stack([f.points for f in found], 1), np.stack([f.box for f in found])
+    located = Located(replace(dataset, faces=tuple(faces)), decoders, points, boxes, tuple(left_out))
     if located.missed.all():
         raise DataError(f"The detector found none of the {len(faces)} faces of '{dataset.path}'; crop by the box around the landmarks.")
     return located

@@ -35,8 +35,8 @@ def to_record(locator: Locator, located: Located, figures: Figures, boxes: BoxSo
         "left_out_counts": dict(Counter(problem.kind for problem in located.left_out).most_common()),
         "left_out": [asdict(problem) for problem in located.left_out],
         "unusable_annotations": [asdict(problem) for problem in dataset.problems],
-        "results": [{_NAMES.get(k, k): _plain(v) for k, v in asdict(row).items()} for row in figures.rows],
-        "parts": {decoder: {part: _plain(v) for part, v in parts.items()} for decoder, parts in figures.parts.items()},
+        "results": [{_NAMES.get(k, k): plain(v) for k, v in asdict(row).items()} for row in figures.rows],
+        "parts": {decoder: {part: plain(v) for part, v in parts.items()} for decoder, parts in figures.parts.items()},
         "per_face": [_face(located, figures, i) for i in range(len(dataset))],
     }
 
@@ -47,16 +47,16 @@ def _face(located: Located, figures: Figures, number: int) -> dict[str, Any]:
         "where": face.where,
         "image": face.image_name,
         "subsets": list(face.subsets),
-        "box": [_plain(v) for v in located.boxes[number].tolist()],
-        "norms": {name: _plain(float(lengths[number])) for name, lengths in figures.lengths.items()},
+        "box": [plain(v) for v in located.boxes[number].tolist()],
+        "norms": {name: plain(float(lengths[number])) for name, lengths in figures.lengths.items()},
         "nme": {
-            decoder: {name: _plain(float(values[number])) for name, values in by_norm.items()}
-            for decoder, by_norm in figures.errors.items()
+            decoder: {name: plain(float(values[number])) for name, values in by_norm.items()} for decoder, by_norm in figures.errors.items()
         },
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON has it: None for NaN and infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -74,11 +74,11 @@ def to_lines(record: dict[str, Any], figures: Figures) -> Iterator[str]:
         yield _line("norm box", f"square root of the area of {where[figures.norm_box]}")
     yield ""
     columns = ("NME %", "FR@0.08 %", "FR@0.1 %", "AUC@0.1 %")
-    yield from _table(("decoder", "norm", "subset", "faces", *columns), [_row(row) for row in figures.rows], texts=3)
+    yield from table_lines(("decoder", "norm", "subset", "faces", *columns), [_row(row) for row in figures.rows], texts=3)
     yield ""
     parts = list(next(iter(figures.parts.values())))
     yield f"NME % of the parts of the face, norm {figures.norms[0]}"
-    yield from _table(("decoder", *parts), [(name, *(_percent(by[p]) for p in parts)) for name, by in figures.parts.items()], texts=1)
+    yield from table_lines(("decoder", *parts), [(name, *(percent(by[p]) for p in parts)) for name, by in figures.parts.items()], texts=1)
 
 
 def _faces(record: dict[str, Any]) -> Iterator[str]:
@@ -99,10 +99,11 @@ def _faces(record: dict[str, Any]) -> Iterator[str]:
 
 def _row(row: Row) -> tuple[str, ...]:
     values = (row.nme, row.fr_008, row.fr_010, row.auc_010)
-    return (row.decoder, row.norm, row.subset, str(row.faces), *(_percent(v) for v in values))
+    return (row.decoder, row.norm, row.subset, str(row.faces), *(percent(v) for v in values))
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in %; - where it could not be measured."""
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
@@ -110,7 +111,7 @@ def _line(title: str, text: str) -> str:
     return f"{title:<12}{text}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], texts: int) -> Iterator[str]:
+def table_lines(head: tuple[str, ...], rows: list[tuple[str, ...]], texts: int) -> Iterator[str]:
     """Columns as wide as they need: the first ``texts`` to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):

@@ -73,6 +73,8 @@ def attach_decoder(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
             rename(graph, name, "network/" + name)
         parameters = spec.solver_parameters()
         (_add_plugin if spec.decoder == "plugin" else _add_operators)(model, spec, parameters)
+        if spec.covariance_scale != 1:
+            _scale_covariance(model, spec.covariance_scale)
         for name, tail in zip(OUTPUTS, ([2], [], [3]), strict=True):
             graph.output.append(tensor(name, FLOAT, ["N", spec.points, *tail]))
         spec = replace(spec, decoder_parameters={k: v for k, v in parameters.items() if k != "sigma"})
@@ -142,6 +144,18 @@ def _add_plugin(model: onnx.ModelProto, spec: ModelSpec, parameters: dict[str, A
     model.graph.node.append(helper.make_node(PLUGIN_NAME, [HEATMAPS], OUTPUTS, name, domain=PLUGIN_DOMAIN, **version, **fields))
     if PLUGIN_DOMAIN not in {o.domain for o in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
+
+
+def _scale_covariance(model: onnx.ModelProto, scale: float) -> None:
+    """Multiplies the covariance that the decoder just added gives."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    covariance, fitted, factor = OUTPUTS[2], DECODE + "fitted_covariance", DECODE + "covariance_scale"
+    last = next(n for n in reversed(model.graph.node) if covariance in n.output)
+    last.output[list(last.output).index(covariance)] = fitted
+    model.graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), factor))
+    model.graph.node.append(helper.make_node("Mul", [fitted, factor], [covariance], DECODE + "scale_covariance"))
 
 
 def _check(model: onnx.ModelProto, spec: ModelSpec) -> None:

@@ -82,6 +82,7 @@ class ModelSpec:
         crop_scale: side of the crop over the longer side of the face box.
         decoder: ``none``, ``wls`` or ``plugin``.
         decoder_parameters: parameters of the decoder, radius and prior, the defaults where left out.
+        covariance_scale: what the decoder's covariance is multiplied by inside the graph, so that it fits errors on annotated faces.
         training_data: what it was trained on, in a sentence.
         licence: SPDX identifier of the weights' licence.
         format_version: version of this contract.
@@ -97,6 +98,7 @@ class ModelSpec:
     crop_scale: float = 1.25
     decoder: str = "wls"
     decoder_parameters: dict[str, float] = field(default_factory=dict)
+    covariance_scale: float = 1.0
     training_data: str = "not stated"
     licence: str = "not stated"
     format_version: str = FORMAT_VERSION
@@ -109,6 +111,7 @@ class ModelSpec:
             (0 < self.sigma < math.inf, f"sigma must be positive, not {self.sigma}"),
             (self.grid in GRIDS, f"grid must be one of {', '.join(GRIDS)}, not {self.grid!r}"),
             (0 < self.crop_scale < math.inf, f"crop_scale must be positive, not {self.crop_scale}"),
+            (0 < self.covariance_scale < math.inf, f"covariance_scale must be positive, not {self.covariance_scale}"),
             (self.decoder in DECODERS, f"decoder must be one of {', '.join(DECODERS)}, not {self.decoder!r}"),
         ):
             if not ok:
@@ -165,6 +168,8 @@ class ModelSpec:
             )
         values: dict[str, Any] = {}
         for key, kind in _KINDS.items():
+            if key not in own and key in _LATER:
+                continue
             if key not in own:
                 raise ModelError(f"'{source}' lacks the metadata key '{PREFIX}{key}'; export the model again.")
             try:
@@ -193,6 +198,7 @@ class ModelSpec:
         return cls(**values)
 
 
+_LATER = ("covariance_scale",)  # keys that files of before have not, and whose default says what they are
 _KINDS: dict[str, Any] = {
     "name": str,
     "scheme": str,
@@ -204,6 +210,7 @@ _KINDS: dict[str, Any] = {
     "crop_scale": float,
     "decoder": str,
     "decoder_parameters": dict,
+    "covariance_scale": float,
     "training_data": str,
     "licence": str,
     "format_version": str,

@@ -66,6 +66,61 @@ def test_table_and_json(model, root, tmp_path, capsys):
     assert row == ["argmax", "box", "occlusion", "2", *expected]
 
 
+def test_a_table_of_several_models(model, root, tmp_path, capsys):
+    """The largest heatmaps first; each model as it is measured alone."""
+    large = str(tiny_model(tmp_path / "large.onnx", heatmap_size=64))
+    common = ("--data", root, "--decoder", "model", "argmax", "--norm", "box", "inter_ocular")
+    assert evaluated(model, large, *common, "--table", tmp_path / "out/t.md", "--json", tmp_path / "out/t.json") == 0
+    text = capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["t.json", "t.md"]
+    tree = json.loads((tmp_path / "out/t.json").read_text())
+    alone = []
+    for path in (large, model):
+        assert evaluated(path, *common, "--json", "-") == 0
+        alone.append(json.loads(capsys.readouterr().out))
+    assert tree["models"] == alone[::-1]
+    assert tree["table"]["columns"] == [{"model": large, "heatmap_size": 64}, {"model": model, "heatmap_size": 32}]
+    assert (tree["table"]["norm"], tree["table"]["subset"]) == ("box", "all")
+    nme = {d: [next(r["nme"] for r in t["results"] if r["decoder"] == d) for t in alone] for d in ("model", "argmax")}
+    assert tree["table"]["nme"] == nme
+    assert nme["model"][0] != nme["model"][1]
+    percent = {d: [f"{100 * v:.2f}" for v in values] for d, values in nme.items()}
+    assert [line.split() for line in text.splitlines()[-3:]] == [["decoder", "64", "32"], *([d, *v] for d, v in percent.items())]
+    rows = [f"| {d} | {' | '.join(v)} |" for d, v in percent.items()]
+    assert (tmp_path / "out/t.md").read_text().splitlines() == ["| decoder | 64 | 32 |", "| --- | ---: | ---: |", *rows]
+
+
+def test_models_of_one_size_are_named_in_the_table(model, root, tmp_path, capsys):
+    other = shutil.copy(model, tmp_path / "other.onnx")
+    assert evaluated(model, other, "--data", root) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == f"decoder  {model} (32)  {other} (32)"
+
+
+def test_models_of_several_schemes(model, root, tmp_path, capsys):
+    other = tiny_model(tmp_path / "98.onnx", points=98, scheme="wflw")
+    assert evaluated(model, other, "--data", root) == 2
+    assert "compared by the points of 300w, wflw; choose one scheme with --scheme" in capsys.readouterr().err
+    assert evaluated(model, other, "--data", root, "--scheme", "300w", "--json", "-") == 0
+    assert [m["data"]["scheme"] for m in json.loads(capsys.readouterr().out)["models"]] == ["300w", "300w"]
+
+
+def test_two_processes(model, tmp_path, capsys):
+    """Five faces, the image of one of them cut off: the same record as by one process."""
+    path = tmp_path / "300w"
+    for number in range(5):
+        pts(path / "ibug" / f"{number}.pts", face_points(68, number))
+    broken = path / "ibug/3.jpg"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    records = []
+    for processes in (1, 2):
+        assert evaluated(model, "--data", path, "--decoder", "model", "dark", "--processes", processes, "--json", "-") == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        records.append(json.loads(out))
+    assert records[0] == records[1]
+    assert (records[1]["faces"], len(records[1]["left_out"])) == (4, 1)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -136,8 +191,8 @@ def test_an_image_that_breaks_off_is_counted(model, root, capsys):
     ("arguments", "code", "message"),
     [
         (["gone", "--data", "{root}"], 1, "There is no model 'gone'"),
-        (["{root}/a.ckpt", "--data", "{root}"], 1, "export it first"),
-        (["{root}/a.ckpt", "--data", "{root}", "--decoder", "wls"], 1, "export it first"),
+        (["{root}/a.pth", "--data", "{root}"], 1, "export it first"),
+        (["{root}/a.pth", "--data", "{root}", "--decoder", "wls"], 1, "export it first"),
         (["{root}/a.plan", "--data", "{root}", "--decoder", "wls"], 2, "gives no heatmaps"),
         (["{model}", "--data", "gone"], 1, "There is no data set 'gone'"),
         (["{model}", "--data", "{root}", "--decoder", "wsl"], 2, "no decoder 'wsl'"),
@@ -148,18 +203,24 @@ def test_an_image_that_breaks_off_is_counted(model, root, capsys):
         (["{model}", "--data", "{root}", "--ced", "a.txt"], 2, "--ced cannot write 'a.txt'"),
         (["{model}", "--data", "{root}", "--worst", "a.txt"], 2, "--worst cannot write 'a.txt'"),
         (["{model}", "--data", "{root}", "--worst", "a.png", "--ced", "a.png"], 2, "give another file"),
-        (["{model}", "--data", "{root}", "--json", "{model}"], 2, "is the model too"),
+        (["{model}", "--data", "{root}", "--json", "{model}"], 2, "is a model too"),
+        (["{model}", "{model}", "--data", "{root}"], 2, "The model '{model}' is named twice"),
+        (["{model}", "--data", "{root}", "--heatmap", "16"], 2, "has heatmaps of 32, not 16"),
+        (["{model}", "--data", "{root}", "--heatmap", "32", "32"], 2, "The heatmap size '32' is named twice"),
+        (["{model}", "face68-32", "--data", "{root}", "--ced", "a.png"], 2, "--ced draws one model"),
+        (["{model}", "--data", "{root}", "--heatmap", "32", "16", "--worst", "a.png"], 2, "--worst draws one model"),
+        (["{model}", "--data", "{root}", "--table", "a.md", "--json", "a.md"], 2, "is that of --table too"),
     ],
 )
 def test_bad_input_is_one_sentence(model, root, tmp_path, monkeypatch, capsys, arguments, code, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.ckpt", "a.plan"):
+    for name in ("a.pth", "a.plan"):
         (root / name).write_bytes(b"x")
     assert evaluated(*(a.format(root=root, model=model) for a in arguments)) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
-    assert message in err
+    assert message.format(model=model) in err
     assert err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["wflw"]
 
@@ -182,6 +243,15 @@ def test_genuine_photographs_as_a_command(shared_data, tmp_path, name):
     assert all(0 < r["nme"] < 0.15 for r in rows.values())
     assert rows["model", "all"]["nme"] == pytest.approx(rows["wls", "all"]["nme"], abs=1e-4)
     assert read_image(tmp_path / "w.png").shape[0] >= 226
+
+
+@pytest.mark.shared
+def test_the_unseen_set(shared_data, capsys):
+    """What benchmarks/accuracy.py measures, as a command."""
+    assert evaluated("face68-32", "--data", shared_data, "--format", "teacher", "--split", "unseen", "--json", "-") == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert {r["subset"]: r["faces"] for r in tree["results"]} == {"all": 73, "unseen": 73, "headshots": 53, "portraits": 20}
+    assert 0.015 < tree["results"][0]["nme"] < 0.03
 
 
 @pytest.mark.shared

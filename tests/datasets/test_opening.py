@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from dataset_files import coco, face_points, lapa, picture, pts, triples, wflw, wflw_line
+from dataset_files import coco, face_points, lapa, picture, pts, teacher, triples, views, wflw, wflw_line
 
 from keyposs_trt.datasets import format_names, open_dataset
 from keyposs_trt.errors import DataError, UsageError
@@ -13,7 +13,7 @@ def root(tmp_path):
 
 
 def test_formats():
-    assert format_names() == ["wflw", "cofw", "aflw", "coco-wholebody-face", "lapa", "300w", "mmpose"]
+    assert format_names() == ["wflw", "cofw", "aflw", "coco-wholebody-face", "lapa", "views", "teacher", "300w", "mmpose"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_nothing_there_and_nothing_known(tmp_path):
             open_dataset(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["wflw", "cofw", "aflw", "coco-wholebody-face", "lapa", "300w", "mmpose"])
+@pytest.mark.parametrize("name", format_names())
 def test_a_format_named_for_something_else(tmp_path, name):
     """Whatever lies there, a named format answers with one sentence of what is wrong."""
     picture(tmp_path / "a.jpg")
@@ -64,5 +64,7 @@ def test_the_nearest_format_wins(tmp_path):
     pts(tmp_path / "300w/afw/a.pts", face_points(68))
     picture(tmp_path / "json/a.jpg")
     coco(tmp_path / "json/x.json", [{"image_id": 7, "keypoints": triples(face_points(29))}])
-    found = {name: open_dataset(tmp_path / name).format for name in ("lapa", "300w", "json")}
-    assert found == {"lapa": "lapa", "300w": "300w", "json": "mmpose"}
+    teacher(tmp_path / "faces/women", ["1.jpg"])
+    views(tmp_path / "views/a.npz")
+    found = {name: open_dataset(tmp_path / name).format for name in ("lapa", "300w", "json", "faces", "views")}
+    assert found == {"lapa": "lapa", "300w": "300w", "json": "mmpose", "faces": "teacher", "views": "views"}

@@ -3,9 +3,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from dataset_files import picture
+from dataset_files import jpeg, picture
 
-from keyposs_trt.datasets.sizes import image_size
+from keyposs_trt.datasets.sizes import image_size, size_of_bytes
 from keyposs_trt.errors import InputError
 from keyposs_trt.images import read_image
 
@@ -36,3 +36,12 @@ def test_the_size_is_that_of_the_picture_as_it_is_read(tmp_path, orientation):
 def test_the_pixels_are_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("keyposs_trt.datasets.sizes.read_image", None)
     assert image_size(picture(tmp_path / "a.jpg")) == (120, 100)
+
+
+@pytest.mark.parametrize("pillow", [True, False])
+def test_bytes(monkeypatch, pillow):
+    if not pillow:
+        monkeypatch.setitem(sys.modules, "PIL", None)
+    assert size_of_bytes(jpeg(70, 40).tobytes(), "a") == (70, 40)
+    with pytest.raises(InputError, match="'the third' is damaged"):
+        size_of_bytes(b"no picture", "the third")

@@ -60,8 +60,8 @@ def test_points_that_coincide_give_no_box() -> None:
 def test_boxes_on_the_unseen_set(shared_data: Path) -> None:
     import cv2
 
+    from keyposs_trt.datasets.teacher import TEACHER_68
     from keyposs_trt.detection.blazeface import BlazeFace
-    from keyposs_trt.training.synthesis.labels import TEACHER_68
 
     detector = BlazeFace(threads=2, tiles=False)
     labels = np.load(shared_data / "headshots" / "mediapipe478.npz")

@@ -25,6 +25,7 @@ from keyposs_trt.graph import (  # noqa: E402
     store_weights_fp16,
     to_fp16,
 )
+from keyposs_trt.graph.contract import PLUGIN_NAME  # noqa: E402
 from keyposs_trt.models import resolve  # noqa: E402
 
 
@@ -81,6 +82,21 @@ def test_parameters_reach_the_graph():
     ]
     np.testing.assert_array_equal(results[0], results[1])
     assert np.abs(results[0] - results[2]).max() > 0.01
+
+
+def test_the_covariance_is_scaled_inside_the_graph():
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    plain = attach_decoder(attach_preprocessing(conv_network()), small_spec())
+    scaled = attach_decoder(attach_preprocessing(conv_network()), small_spec(covariance_scale=81.0))
+    one, other = run(plain, images), run(scaled, images)
+    np.testing.assert_allclose(other["covariance"], 81 * one["covariance"], rtol=1e-5)
+    for name in ("landmarks", "scores"):
+        np.testing.assert_array_equal(other[name], one[name])
+    again = change_decoder(change_decoder(scaled, "plugin"), "wls")
+    np.testing.assert_array_equal(run(again, images)["covariance"], other["covariance"])
+    assert spec_of_model(again, "m").covariance_scale == 81
+    plugin = change_decoder(scaled, "plugin")
+    assert [node.op_type for node in plugin.graph.node[-2:]] == [PLUGIN_NAME, "Mul"]
 
 
 def test_input_model_is_left_alone_and_notes_are_dropped():

@@ -36,7 +36,7 @@ def test_another_version(version):
         ModelSpec.from_metadata(metadata(format_version=version), "m.onnx")
 
 
-@pytest.mark.parametrize("key", [k for k in tiny_spec().to_metadata() if not k.endswith("format_version")])
+@pytest.mark.parametrize("key", [k for k in tiny_spec().to_metadata() if not k.endswith(("format_version", "covariance_scale"))])
 def test_missing_key(key):
     data = tiny_spec().to_metadata()
     del data[key]
@@ -57,6 +57,8 @@ def test_missing_key(key):
         ("sigma", "Infinity"),
         ("grid", "centre"),
         ("crop_scale", "0"),
+        ("covariance_scale", "0"),
+        ("covariance_scale", "-1"),
         ("decoder", "argmax"),
         ("decoder", "Plugin"),
         ("decoder_parameters", "[1, 2]"),
@@ -108,3 +110,10 @@ def test_check_decoder():
     ):
         with pytest.raises(UsageError, match=words):
             check_decoder(decoder, sigma, parameters)
+
+
+def test_a_file_of_before_has_the_covariance_of_the_fit():
+    data = tiny_spec().to_metadata()
+    del data["keyposs.covariance_scale"]
+    assert ModelSpec.from_metadata(data, "m.onnx").covariance_scale == 1
+    assert ModelSpec.from_metadata({**data, "keyposs.covariance_scale": "90.5"}, "m.onnx").covariance_scale == 90.5

@@ -73,7 +73,7 @@ def test_maps_are_checked_whatever_the_decoder(module, decoder):
     check_against_torch(model, module)
     wrong = onnx.ModelProto()
     wrong.CopyFrom(model)
-    head = next(i for i in wrong.graph.initializer if i.name == "network.head.weight")
+    head = next(i for i in wrong.graph.initializer if i.name == "network.head.16.weight")
     head.CopyFrom(onnx.numpy_helper.from_array(3 * onnx.numpy_helper.to_array(head), head.name))
     with pytest.raises(BuildError, match="maps differ"):
         check_against_torch(wrong, module)

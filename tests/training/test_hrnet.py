@@ -127,7 +127,7 @@ def test_a_training_step_teaches_the_linear_maps():
     optimiser = torch.optim.Adam(module.parameters(), 1e-2)
     for _ in range(12):
         optimiser.zero_grad()
-        module.training_step((images, points), 0).backward()
+        module.training_step((images, points, torch.ones(2, 68, dtype=torch.bool)), 0).backward()
         optimiser.step()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
     assert 0.6 < module.network.heatmaps(module(images)).amax((-2, -1)).mean() < 1.4

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keyposs_trt.errors import UsageError
-from keyposs_trt.training.recipe import load_recipe, recipe_from_dict
+from keyposs_trt.training.recipe import load_recipe, recipe_from_dict, with_heatmap
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
@@ -41,6 +41,18 @@ def test_overrides_are_yaml(tmp_path):
         ("name: a\nnetwork: 3\n", "is a group of keys"),
         ("name: a\nnetwork: {input_size: 100, heatmap_size: 32}\n", "must be a multiple"),
         ("name: a\ntarget: {grid: middle}\n", "corner or half_pixel"),
+        ("name: a\nnetwork: {heatmap_size: 32, coarser: [16]}\ntarget: {sigma: {32: 1.5}}\n", "target.sigma says nothing of maps of 16"),
+        ("name: a\ntarget: {sigma: {a: 1.5}}\n", "'target.sigma' must be int"),
+        ("name: a\ntarget: {sigma: wide}\n", "must be float or int to float"),
+        ("name: a\nnetwork: {heatmap_size: 16, coarser: [32]}\n", "must fall"),
+        ("name: a\nnetwork: {coarser: 16}\n", "is a list"),
+        ("name: a\nnetwork: {weights: null, frozen_stride: 4}\n", "needs network.weights"),
+        ("name: a\naugment: {blur: 2}\n", "augment.blur must be between 0 and 1"),
+        ("name: a\nscheme: wflw\n", "name a data.dataset"),
+        ("name: a\ntraining: {samples: 0}\n", "at least 1 for rendered views"),
+        ("name: a\ntraining: {map_loss: distance}\n", "needs network.head distance"),
+        ("name: a\ntraining: {map_loss: squares}\n", "must be one of divergence"),
+        ("name: a\ntraining: {optimiser: sgd}\n", "adamw or adam"),
         ("training: {epochs: 3}\n", "no 'name'"),
         ("- a\n", "not a mapping"),
         ("name: [\n", "not valid YAML"),
@@ -56,3 +68,33 @@ def test_missing_file_and_wrong_override(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(UsageError, match="has no '='"):
         load_recipe(write(tmp_path, "name: a\n"), ["training.epochs"])
+
+
+PUBLISHED = ("wflw", "300w", "cofw", "aflw", "coco_wholebody_face")
+
+
+@pytest.mark.parametrize("size", [64, 32, 16, 8, 4])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_recipes_are_there_for_every_size(name, size):
+    recipe = with_heatmap(load_recipe(RECIPES / f"hrnetv2_w18_{name}.yaml"), size)
+    assert recipe.name == f"hrnetv2_w18_{name}-{size}"
+    assert (recipe.network.backbone, recipe.network.input_size, recipe.network.sizes) == ("hrnetv2_w18", 256, (size,))
+    assert (recipe.target.sigma, recipe.target.kind, recipe.target.grid) == (2, "unbiased", "corner")
+    assert recipe.training.map_loss == ("huber" if name in ("cofw", "coco_wholebody_face") else "mse")
+    assert (recipe.training.optimiser, recipe.training.learning_rate, recipe.training.batch) == ("adam", 0.002, 64)
+
+
+def test_a_size_is_chosen_for_recipes_of_one(tmp_path):
+    recipe = load_recipe(write(tmp_path, "name: a\nnetwork: {heatmap_size: 32, coarser: [16]}\n"))
+    assert recipe.model_name(16) == "a-16"
+    assert load_recipe(write(tmp_path, "name: a\n")).model_name(32) == "a"
+    with pytest.raises(UsageError, match="32, 16 together"):
+        with_heatmap(recipe, 16)
+    with pytest.raises(UsageError, match="must be a multiple"):
+        with_heatmap(load_recipe(write(tmp_path, "name: a\n")), 33)
+
+
+def test_sigma_for_each_size(tmp_path):
+    recipe = load_recipe(write(tmp_path, "name: a\nnetwork: {heatmap_size: 32, coarser: [16]}\ntarget: {sigma: {32: 1.5, 16: 1}}\n"))
+    assert [recipe.target.sigma_of(s) for s in recipe.network.sizes] == [1.5, 1.0]
+    assert recipe_from_dict(recipe.to_dict()) == recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 
 import numpy as np
@@ -19,7 +20,7 @@ from keyposs_trt.training.synthesis.generate import (  # noqa: E402
     make_views,
     render_dataset,
 )
-from keyposs_trt.training.synthesis.labels import FIT_WEIGHTS, landmarks_68, silhouette_jaw  # noqa: E402
+from keyposs_trt.training.synthesis.labels import EVEN, FIT_WEIGHTS, evenly_spaced, landmarks_68, teacher_offset  # noqa: E402
 from keyposs_trt.training.synthesis.mesh import load_mesh  # noqa: E402
 from keyposs_trt.training.synthesis.raster import rasterise  # noqa: E402
 from keyposs_trt.training.synthesis.render import PortraitRenderer, rotation_of  # noqa: E402
@@ -73,12 +74,43 @@ def test_far_jaw_lies_on_the_silhouette_of_a_turned_head(mesh):
         fit = FaceFit(*zero, 10.0, rotation_of(np.deg2rad(yaw), 0) @ FRONTAL, np.zeros(2))
         assert np.rad2deg(fit.yaw) == pytest.approx(yaw)
         points = landmarks_68(mesh, fit, shape, np.zeros((68, 3)))
-        np.testing.assert_allclose(points[far], silhouette_jaw(mesh, fit, shape)[far])
+        contour = cv2.convexHull(fit.project(shape)[:, :2].astype(np.float32))
+        scale = np.linalg.norm(points[27] - points[8])
+        away = [abs(cv2.pointPolygonTest(contour, (float(x), float(y)), True)) for x, y in points[far]]
+        assert max(away) < 0.06 * scale  # the contour of the whole skin, whose hull bridges hollows
         vertex = fit.project(shape)[mesh.landmarks, :2]
         assert ((points[far] - vertex[far])[:, 0] * np.sign(yaw)).max() > 0.5  # they moved outwards
     frontal = landmarks_68(mesh, FaceFit(*zero, 10.0, FRONTAL, np.zeros(2)), shape, np.zeros((68, 3)))
     assert frontal[0, 0] < frontal[16, 0]
     assert frontal[8, 1] > frontal[27, 1]
+
+
+def test_points_of_a_line_are_evenly_spaced_along_it():
+    rng = np.random.default_rng(0)
+    points = np.cumsum(rng.uniform(1, 9, (68, 2)), 0)
+    even = evenly_spaced(points)
+    for line in EVEN:
+        index = list(line)
+        np.testing.assert_allclose(even[index[0]], points[index[0]])
+        np.testing.assert_allclose(even[index[-1]], points[index[-1]])
+        track = np.concatenate([np.linspace(a, b, 200) for a, b in itertools.pairwise(points[index])])
+        assert np.linalg.norm(even[index][:, None] - track, axis=-1).min(1).max() < 0.05  # on the line
+    steps = np.linalg.norm(np.diff(evenly_spaced(np.c_[points[:, 0], points[:, 0]]), axis=0), axis=1)  # a straight one
+    np.testing.assert_allclose(steps[17:21], steps[17])
+    np.testing.assert_allclose(even[31:], points[31:])  # the rest stays
+
+
+def test_labels_leave_the_teacher_further_the_more_a_head_is_turned(mesh, portrait):
+    fit = fit_mesh(mesh, portrait.points, FIT_WEIGHTS)
+    shape = mesh.shape(fit.identity, fit.expression)
+    offset = teacher_offset(mesh, fit, shape, portrait.points)
+    label = landmarks_68(mesh, fit, shape, offset)
+    np.testing.assert_allclose(label[36:], portrait.points[36:], atol=1e-6)  # eyes and mouth are the teacher's own
+    scheme = evenly_spaced(portrait.points)
+    eyes = np.linalg.norm(portrait.points[36] - portrait.points[45])
+    to_scheme, to_teacher = (np.linalg.norm(label - other, axis=1)[:31].mean() / eyes for other in (scheme, portrait.points))
+    assert 0.01 < to_teacher < 0.06
+    assert to_scheme < np.linalg.norm(scheme - portrait.points, axis=1)[:31].mean() / eyes
 
 
 def test_rasteriser_keeps_the_nearer_triangle():

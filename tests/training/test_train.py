@@ -18,9 +18,10 @@ from keyposs_trt.errors import BuildError, DataError, ModelError  # noqa: E402
 from keyposs_trt.graph import read_spec  # noqa: E402
 from keyposs_trt.landmarker import Landmarker  # noqa: E402
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
-from keyposs_trt.training.datasets.views import EpochSampler, TrainingViews, ViewStore  # noqa: E402
+from keyposs_trt.training.datasets.loaders import EpochSampler  # noqa: E402
+from keyposs_trt.training.datasets.views import TrainingViews, ViewStore  # noqa: E402
 from keyposs_trt.training.export import check_against_torch, to_onnx  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe  # noqa: E402
+from keyposs_trt.training.recipe import AugmentRecipe, load_recipe  # noqa: E402
 from keyposs_trt.training.train import run_training  # noqa: E402
 
 
@@ -89,11 +90,12 @@ def test_every_epoch_draws_other_samples_and_repeats_them(recipe_file, checkpoin
     sampler.set_epoch(1)
     assert set(first).isdisjoint(sampler)
     store = ViewStore(sorted((recipe_file.parent / "views").glob("*.npz")))
-    data = TrainingViews(store, 0.5, np.arange(68), 64, 1.25, seed=0)
-    (image, points), (image_2, points_2) = data[5], data[5]
+    data = TrainingViews(store, 0.5, np.arange(68), 64, 1.25, 0, AugmentRecipe())
+    (image, points, labelled), (image_2, points_2, _) = data[5], data[5]
     assert image.shape == (3, 64, 64)
     assert image.dtype == torch.uint8
     assert points.shape == (68, 2)
+    assert labelled.all()
     assert torch.equal(image, image_2)
     assert torch.equal(points, points_2)
     assert not torch.equal(image, data[6][0])
@@ -125,7 +127,7 @@ def test_an_export_that_computes_something_else_is_refused(checkpoint):
     with pytest.raises(BuildError, match="landmarks differ"):
         check_against_torch(wrong, module)
     with torch.no_grad():
-        module.network.head.weight.mul_(3)
+        module.network.head["16"].weight.mul_(3)
     with pytest.raises(BuildError, match="maps differ"):
         check_against_torch(model, module)
 

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from keyposs_trt.crop import crop_faces
 from keyposs_trt.geometry import box_of_points, square_of_box, transform
-from keyposs_trt.training.datasets.augment import Augmentation, random_crop, random_pixels
+from keyposs_trt.training.datasets.augment import random_crop, random_pixels
+from keyposs_trt.training.datasets.wear import wear_something
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from keyposs_trt.training.recipe import AugmentRecipe
 
 
 class ViewStore:
@@ -50,7 +52,7 @@ class ViewStore:
 class TrainingViews(Dataset):
     """Random crops without end: sample ``i`` depends on nothing but the seed and i.
 
-    Items are (image [3, S, S] uint8 RGB, points [L, 2] float32 crop pixels).
+    Items are (image [3, S, S] uint8 RGB, points [L, 2] float32 crop pixels, labelled [L] bool).
     """
 
     def __init__(
@@ -61,40 +63,22 @@ class TrainingViews(Dataset):
         size: int,
         crop_scale: float,
         seed: int,
-        augmentation: Augmentation | None = None,
+        augment: AugmentRecipe,
     ) -> None:
         self.store, self.original_share = store, original_share
         self.flip_pairs, self.size, self.crop_scale, self.seed = flip_pairs, size, crop_scale, seed
-        self.augmentation = augmentation or Augmentation()
+        self.augment = augment
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         own = rng.random() < self.original_share
         view = int(rng.choice(self.store.originals)) if own else int(rng.integers(len(self.store)))
-        crop, points = random_crop(
-            self.store.image(view), self.store.points[view], self.flip_pairs, self.size, self.crop_scale, rng, self.augmentation
-        )
-        bgr = random_pixels(crop, rng, self.augmentation)
-        return to_tensor(bgr[..., ::-1]), torch.from_numpy(points)
-
-
-class EpochSampler(Sampler[int]):
-    """Numbers ``epoch * samples + i``, so that every epoch, and a resumed one, draws samples of its own.
-
-    The trainer calls ``set_epoch`` before each epoch.
-    """
-
-    def __init__(self, samples: int) -> None:
-        self.samples, self.epoch = samples, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.samples, (self.epoch + 1) * self.samples))
+        image, points = self.store.image(view), self.store.points[view]
+        if rng.random() < self.augment.wear:
+            image = wear_something(image, points, rng)
+        crop, points, _ = random_crop(image, points, box_of_points(points), self.flip_pairs, self.size, self.crop_scale, rng, self.augment)
+        pixels = random_pixels(to_tensor(crop[..., ::-1]), rng, self.augment)
+        return pixels, torch.from_numpy(points), torch.ones(len(points), dtype=torch.bool)
 
 
 class PlainViews(Dataset):
@@ -106,12 +90,12 @@ class PlainViews(Dataset):
     def __len__(self) -> int:
         return len(self.store.originals)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         view = int(self.store.originals[index])
         points = self.store.points[view]
         squares = square_of_box(box_of_points(points), self.crop_scale)[None]
         crops, matrices = crop_faces(self.store.image(view), squares, self.size)
-        return to_tensor(crops[0]), torch.from_numpy(transform(matrices[0], points))
+        return to_tensor(crops[0]), torch.from_numpy(transform(matrices[0], points)), torch.ones(len(points), dtype=torch.bool)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:

@@ -73,3 +73,26 @@ def _drop_unused_stages(model: Any) -> None:
     """EfficientNet-type extractors of timm run every stage; those behind the last feature only cost time."""
     if hasattr(model, "blocks") and hasattr(model, "_stage_out_idx"):
         model.blocks = model.blocks[: max(model._stage_out_idx)]
+
+
+def modules_down_to(backbone: nn.Module, name: str, stride: int) -> list[nn.Module]:
+    """The modules of a timm feature extractor that an image goes through to its feature of that stride.
+
+    Raises:
+        UsageError: the extractor has no such feature, or its layers do not stand one behind the other.
+    """
+    info: list[dict[str, Any]] = list(backbone.feature_info.info)  # pyright: ignore
+    last = next((str(i["module"]) for i in info if i["reduction"] == stride), None)
+    found: list[nn.Module] = []
+    for child_name, child in backbone.named_children():
+        if last is not None and last.startswith(child_name + "."):
+            for part_name, part in child.named_children():
+                found.append(part)
+                if f"{child_name}.{part_name}" == last:
+                    return found
+        found.append(child)
+        if last in (child_name, child_name.replace("_", ".")):
+            return found
+    raise UsageError(
+        f"'{name}' cannot be frozen down to stride {stride}; set network.frozen_stride to 0, or to the stride of an early feature."
+    )

@@ -15,6 +15,18 @@ _DECONV_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}  # kernel: padding and outpu
 _INITIAL = 0.001  # standard deviation of fresh weights, as mmpose draws them
 
 
+DISTANCE = "distance"  # of a recipe's network.head
+
+
+def encoded_distances(logits: torch.Tensor) -> torch.Tensor:
+    """Heatmap values exp(-d^2 / 2) of distances to the anchors in units of sigma, d = softplus(logits), of the same shape.
+
+    The paper's formulation (KeyPosS, arXiv 2305.16437): a map holds distances, encoded for the head; here the head gives them and the
+    encoding is part of the graph, so that the decoders take both kinds of network.
+    """
+    return torch.exp(-0.5 * F.softplus(logits.float()) ** 2)
+
+
 class HeatmapHead(nn.Module):
     """Deconvolutions, convolutions and a last convolution to one map a landmark; the layers have mmpose's names.
 
@@ -66,10 +78,12 @@ class HeatmapNet(nn.Module):
     Args:
         backbone: gives a list of features, finest first, each half the size of the one before.
         head: makes maps of them.
+        kind: ``heatmap``, or ``distance`` for a head that gives distances, see ``encoded_distances``.
     """
 
-    def __init__(self, backbone: nn.Module, head: HeatmapHead) -> None:
+    def __init__(self, backbone: nn.Module, head: HeatmapHead, kind: str = "heatmap") -> None:
         super().__init__()
+        self.kind = kind
         self.backbone = backbone
         self.head = head
 
@@ -77,5 +91,5 @@ class HeatmapNet(nn.Module):
         return self.head(self.backbone(image))
 
     def heatmaps(self, maps: torch.Tensor) -> torch.Tensor:
-        """The maps as they are: the output of this network is linear."""
-        return maps
+        """The maps as they are, as the output of this network is linear; or those of distances."""
+        return encoded_distances(maps) if self.kind == DISTANCE else maps

@@ -17,15 +17,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keyposs_trt.datasets.teacher import TEACHER_68, TEACHER_FILE
 from keyposs_trt.errors import DataError
 from keyposs_trt.files import atomic_path
 from keyposs_trt.images import read_image
-from keyposs_trt.training.synthesis.labels import TEACHER_68
 from keyposs_trt.training.synthesis.mesh import FaceMesh, load_mesh
 from keyposs_trt.training.synthesis.render import PortraitRenderer
 
-VERSION = 2  # of the labels and the rendering; views made by another are not mixed with new ones
-TEACHER_FILE = "mediapipe478.npz"
+VERSION = 3  # of the labels and the rendering; views made by another are not mixed with new ones
 JPEG_QUALITY = 95
 YAW_LIMIT, PITCH_LIMIT = float(np.deg2rad(70)), float(np.deg2rad(35))
 SEES_BOTH_SIDES, TURN_BACK = float(np.deg2rad(15)), float(np.deg2rad(25))
@@ -93,7 +92,8 @@ def make_views(
     while len(views) < options.views:
         yaw = float(np.clip(np.deg2rad(options.yaw) * rng.standard_normal(), *_turn_limits(renderer.fit.yaw)))
         pitch = float(np.clip(np.deg2rad(options.pitch) * rng.standard_normal(), -PITCH_LIMIT, PITCH_LIMIT))
-        views.append(renderer.view(yaw, pitch, _expression(mesh, renderer.fit.expression, rng), options.size))
+        expression, mouth = _expression(mesh, renderer.fit.expression, rng), int(rng.integers(6))
+        views.append(renderer.view(yaw, pitch, expression, options.size, mouth))
     return [image for image, _ in views], np.stack([label for _, label in views]).astype(np.float32)
 
 
@@ -106,16 +106,35 @@ def _turn_limits(yaw: float) -> tuple[float, float]:
 
 
 def _expression(mesh: FaceMesh, own: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The portrait's own expression and a few random changes; open mouths and closed eyes more often than by chance."""
-    out = own.copy()
+    """The portrait's own expression, sometimes relaxed, and a few random changes; open mouths and closed eyes more often than by chance."""
+    out = own * (rng.random() if rng.random() < 0.3 else 1)
     chosen = rng.choice(len(out), 4, replace=False)
     out[chosen] += rng.random(4) * 0.7
-    if rng.random() < 0.25:
-        out[mesh.expression_names.index("jawOpen")] += rng.random() * 0.7
+    if rng.random() < 0.35:
+        out[mesh.expression_names.index("jawOpen")] += rng.random()
     if rng.random() < 0.15:
         for side in "LR":
             out[mesh.expression_names.index(f"eyeBlink_{side}")] += 0.5 + rng.random() * 0.5
     return np.clip(out, 0, 1)
+
+
+Job = tuple[Portrait, Path, SynthesisOptions, tuple[int, ...]]
+
+
+def portrait_jobs(options: SynthesisOptions, out: Path) -> list[Job]:
+    """What ``render_dataset`` renders: each portrait, its file in ``out``, the options and the seed.
+
+    Raises:
+        DataError: sources are missing.
+    """
+    jobs = []
+    for number, folder in enumerate(options.folders):
+        for portrait in find_portraits(Path(folder), options.hold_out):
+            name = f"{number}_{portrait.path.stem}"
+            jobs.append((portrait, out / f"{name}.npz", options, (options.seed, zlib.crc32(name.encode()))))
+    if not jobs:
+        raise DataError(f"No portraits were found in {', '.join(options.folders)}; give folders that hold images and labels.")
+    return jobs
 
 
 def render_dataset(options: SynthesisOptions, out: Path, workers: int = 2) -> list[Path]:
@@ -132,13 +151,7 @@ def render_dataset(options: SynthesisOptions, out: Path, workers: int = 2) -> li
         raise DataError(
             f"'{out}' holds views made with other options or by another version; delete that folder or choose another for the views."
         )
-    jobs = []
-    for number, folder in enumerate(options.folders):
-        for portrait in find_portraits(Path(folder), options.hold_out):
-            name = f"{number}_{portrait.path.stem}"
-            jobs.append((portrait, out / f"{name}.npz", options, (options.seed, zlib.crc32(name.encode()))))
-    if not jobs:
-        raise DataError(f"No portraits were found in {', '.join(options.folders)}; give folders that hold images and labels.")
+    jobs = portrait_jobs(options, out)
     with atomic_path(stamp) as t:
         t.write_text(wanted)
     todo = [job for job in jobs if not job[1].exists()]
@@ -150,7 +163,7 @@ def render_dataset(options: SynthesisOptions, out: Path, workers: int = 2) -> li
     return [job[1] for job in jobs]
 
 
-def _render_portrait(job: tuple[Portrait, Path, SynthesisOptions, tuple[int, ...]]) -> None:
+def _render_portrait(job: Job) -> None:
     portrait, out, options, seed = job
     cv2.setNumThreads(1)
     images, points = make_views(read_image(portrait.path), portrait.points, _mesh(options.mesh), options, np.random.default_rng(seed))

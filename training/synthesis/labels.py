@@ -1,10 +1,14 @@
 """The 68 points of a face, from two independent estimates of where the scheme puts them.
 
-The teacher's face mesh gives points of its own, of which ``TEACHER_68`` are nearest to the 68-point scheme; the
-landmark vertices of the morphable mesh fitted to them give a second estimate. Around the eyes and the mouth the teacher
+The teacher's face mesh gives points of its own, of which ``datasets.teacher.TEACHER_68`` are nearest to the 68-point scheme;
+the landmark vertices of the morphable mesh fitted to them give a second estimate. Around the eyes and the mouth the teacher
 sees the edges themselves and is taken alone. On the jaw, the brows and the nose neither follows the scheme exactly and their
-errors differ, so a mean of both is taken. The jaw points of the scheme lie on the *visible* contour: on a turned head
-the far ones slide along the skin to the silhouette.
+errors differ, so a mean of both is taken. Then the scheme's own rules are applied, which neither source keeps: the jaw points lie on
+the *visible* contour, so that on a turned head the far ones slide along the skin to the silhouette; and the points of each half of the
+jaw, of a brow and of the bridge of the nose have equal distances along it, as annotators of 300W, WFLW and LaPa place them.
+
+On a frontal face the teacher's contour is good and the label goes only a part of the way from it to the scheme's; on a turned one,
+where the teacher's contour is not the visible one, it goes all the way.
 """
 
 from __future__ import annotations
@@ -19,40 +23,49 @@ if TYPE_CHECKING:
     from keyposs_trt.training.synthesis.fitting import FaceFit
     from keyposs_trt.training.synthesis.mesh import FaceMesh
 
-# Vertices of the 478-point face mesh that stand for the 68 points.
-TEACHER_68 = np.array(
-    [127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356,
-     70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 168, 6, 195, 4, 98, 97, 2, 326, 327,
-     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87]
-)  # fmt: skip
 JAW = slice(0, 17)
+EVEN = (range(9), range(8, 17), range(17, 22), range(22, 27), range(27, 31))  # halves of the jaw, brows, bridge: evenly spaced
 # Jaw two thirds, as the teacher sees the contour that the mesh only infers; brows and nose half; eyes and mouth all.
 TEACHER_SHARE = np.concatenate([np.full(17, 0.65), np.full(19, 0.5), np.ones(32)])
 FIT_WEIGHTS = np.concatenate([np.full(17, 0.3), np.ones(51)])  # the teacher's jaw line is its least certain part
-SLIDE_FROM, SLIDE_TO = np.deg2rad(10), np.deg2rad(30)  # yaw between which the far jaw goes over to the silhouette
+TURN_FROM, TURN_TO = np.deg2rad(10), np.deg2rad(30)  # yaw between which the far jaw goes over to the silhouette
+FRONTAL_SHARE = 0.6  # how far a frontal face's label goes from the teacher's points to the scheme's
 
 
 def teacher_offset(mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[68, 3] mesh units: how the label of a face differs from the mesh's landmark vertices.
+    """[68, 3] mesh units: how the teacher's points differ from the mesh's landmark vertices, seen in the fitted pose.
 
     Args:
         shape: [V, 3] the fitted vertices.
         points: [68, 2] the teacher's points in image pixels, the ones the mesh was fitted to.
     """
     seen = fit.project(_frontal_landmarks(mesh, shape))
-    offset = np.c_[(points - seen[:, :2]) * TEACHER_SHARE[:, None], np.zeros(68)]
+    offset = np.c_[points - seen[:, :2], np.zeros(68)]
     return offset @ fit.rotation / fit.scale
 
 
 def landmarks_68(mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[68, 2] labels in image pixels of a face in pose ``fit`` with vertices ``shape`` [V, 3] and ``offset`` [68, 3]."""
-    points = fit.project(_frontal_landmarks(mesh, shape) + offset)[:, :2]
-    slide = np.clip((abs(fit.yaw) - SLIDE_FROM) / (SLIDE_TO - SLIDE_FROM), 0, 1)
+    """[68, 2] labels in image pixels of a face in pose ``fit`` with vertices ``shape`` [V, 3] and the teacher's ``offset`` [68, 3]."""
+    vertices = _frontal_landmarks(mesh, shape)
+    teacher = fit.project(vertices + offset)[:, :2]
+    scheme = fit.project(vertices + offset * TEACHER_SHARE[:, None])[:, :2]
+    turned = float(np.clip((abs(fit.yaw) - TURN_FROM) / (TURN_TO - TURN_FROM), 0, 1))
     far = np.arange(17) > 8 if fit.yaw > 0 else np.arange(17) < 8
-    share = (slide * far)[:, None]
-    points[JAW] = (1 - share) * points[JAW] + share * silhouette_jaw(mesh, fit, shape)
-    return points
+    slide = (turned * far)[:, None]
+    scheme[JAW] = (1 - slide) * scheme[JAW] + slide * silhouette_jaw(mesh, fit, shape)
+    share = FRONTAL_SHARE + (1 - FRONTAL_SHARE) * turned
+    return teacher + share * (evenly_spaced(scheme) - teacher)
+
+
+def evenly_spaced(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[68, 2] the points of each line of ``EVEN`` moved along it to equal distances; its ends, and all other points, stay."""
+    out = points.copy()
+    for line in EVEN:
+        corners = points[line.start : line.stop]
+        length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+        at = np.linspace(0, length[-1], len(line))
+        out[line.start : line.stop] = np.stack([np.interp(at, length, corners[:, axis]) for axis in range(2)], -1)
+    return out
 
 
 def silhouette_jaw(mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MARGIN = 1.8  # side of a view over the longer side of its landmark box
 SHUT = 0.08  # a mouth is shut when the gap of its inner lips is below this share of its width
-MOUTH_COLOUR = (32, 22, 48)  # BGR
+MOUTH_COLOURS = ((32, 22, 48), (50, 38, 90), (12, 8, 18))  # BGR: what is seen of the inside
+TEETH = (196, 206, 214)
 RING, RING_FOLLOWS = 1.8, 0.35  # hair and neck: a ring around the face that moves a third as far
 
 
@@ -58,8 +59,13 @@ class PortraitRenderer:
         x, y = np.meshgrid(grid + np.float32(corner[0]), grid + np.float32(corner[1]))
         return _sample(self.image, x, y), (points - corner) * k
 
-    def view(self, yaw: float, pitch: float, expression: NDArray[np.float64], size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def view(
+        self, yaw: float, pitch: float, expression: NDArray[np.float64], size: int, mouth: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The face turned by yaw and pitch (radians, from its own pose) with expression coefficients [E].
+
+        Args:
+            mouth: which of the ways an opened mouth looks that was shut in the portrait: a colour, and with or without teeth.
 
         Returns:
             The view [size, size, 3] uint8 and its landmarks [68, 2] in view pixels.
@@ -77,7 +83,7 @@ class PortraitRenderer:
         rasterise(near, self.mesh.triangles, self._source.astype(np.float32), buffer, depth)
         image, points = _sample(self.image, buffer[..., 0], buffer[..., 1]), (points - corner) * k
         if self._mouth_shut:
-            _fill_mouth(image, points)
+            _fill_mouth(image, points, mouth)
         return image, points
 
     def _turned(self, yaw: float, pitch: float) -> FaceFit:
@@ -95,10 +101,19 @@ def _opening(points: NDArray[np.float64]) -> float:
     return float(gap / np.linalg.norm(points[54] - points[48]))
 
 
-def _fill_mouth(image: NDArray[np.uint8], points: NDArray[np.float64]) -> None:
-    """Darkens the gap between lips that were shut in the portrait, where there is nothing to show."""
-    polygon = np.round(points[60:68] * 16).astype(np.int32)
-    cv2.fillPoly(image, [polygon], MOUTH_COLOUR, cv2.LINE_AA, shift=4)
+def _fill_mouth(image: NDArray[np.uint8], points: NDArray[np.float64], way: int) -> None:
+    """Paints the gap between lips that were shut in the portrait, where there is nothing to show: dark, at times with upper teeth."""
+    inner = points[60:68]
+    mask = np.zeros(image.shape[:2], np.uint8)
+    cv2.fillPoly(mask, [np.round(inner * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    inside = np.empty_like(image)
+    inside[:] = MOUTH_COLOURS[way % len(MOUTH_COLOURS)]
+    if way // len(MOUTH_COLOURS) % 2:
+        upper, lower = inner[:5], inner[[0, 7, 6, 5, 4]]
+        teeth = np.concatenate([upper, (upper + 0.4 * (lower - upper))[::-1]])
+        cv2.fillPoly(inside, [np.round(teeth * 16).astype(np.int32)], TEETH, cv2.LINE_AA, shift=4)
+    soft = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None].astype(np.float32) / 255
+    image[:] = np.round(image + soft * (inside - image.astype(np.float32))).astype(np.uint8)
 
 
 def _frame(points: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], float]:
