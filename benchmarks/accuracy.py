@@ -1,6 +1,6 @@
-"""NME of a model on the unseen set and on the six real faces; boxes from the landmarks.
+"""NME of models on the unseen set and on the six real faces, and how often their ellipses hold the errors; boxes from the landmarks.
 
-    python benchmarks/accuracy.py [MODEL] [--data ../shared/data] [--fp16] [--json]
+    python benchmarks/accuracy.py [MODEL ...] [--data ../shared/data] [--fp16] [--json]
 
 The unseen set: portraits and headshots whose number ends in 7, never trained on, against the teacher's points as they are.
 With --fp16 also how far the model cast to FP16 moves from it there, in crop pixels (ONNX Runtime on the CPU: accuracy, not speed).
@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,9 @@ from keyposs_trt.evaluation import LabelledFace, Report, evaluate, read_mmpose_j
 from keyposs_trt.evaluation.measure import predict
 from keyposs_trt.geometry import square_of_box
 from keyposs_trt.graph import save_model, to_fp16
-from keyposs_trt.models import resolve
+from keyposs_trt.models import DEFAULT, resolve
 from keyposs_trt.training.synthesis.generate import find_portraits
+from keyposs_trt.training.uncertainty import mahalanobis_squared, radius_squared
 
 SCHEME = "300w"
 
@@ -40,6 +42,15 @@ def six_faces(data: Path) -> list[LabelledFace]:
     )
 
 
+def coverage(landmarker: Landmarker, faces: list[LabelledFace]) -> float:
+    """Share of all landmarks whose error lies within the 68 % ellipse of the predicted covariance."""
+    inside = []
+    for face in faces:
+        found = landmarker(face.read_image(), face.box[None])[0]
+        inside.append(mahalanobis_squared(found.points - face.points, found.covariance) <= radius_squared())
+    return float(np.mean(inside))
+
+
 def fp16(model: Path, faces: list[LabelledFace]) -> tuple[Report, dict[str, float]]:
     """The report of a model cast to FP16, and how far its landmarks lie from the model's own."""
     import onnx
@@ -54,6 +65,18 @@ def fp16(model: Path, faces: list[LabelledFace]) -> tuple[Report, dict[str, floa
             return evaluate(half, faces), drift
 
 
+def measure(model: str, sets: dict[str, list[LabelledFace]], with_fp16: bool) -> dict[str, Any]:
+    """All figures of one model."""
+    with Landmarker.load(model, detector=None) as landmarker:
+        reports = {name: evaluate(landmarker, faces) for name, faces in sets.items()}
+        reports["six real faces, flip test"] = evaluate(landmarker, sets["six real faces"], flip_test=True)
+        inside = {name: coverage(landmarker, faces) for name, faces in sets.items()}
+    drift = None
+    if with_fp16:
+        reports["unseen set, FP16"], drift = fp16(resolve(model), sets["unseen set"])
+    return {"reports": reports, "inside the 68 % ellipse": inside, "fp16 drift in crop pixels": drift}
+
+
 def line(name: str, report: Report) -> str:
     parts = "  ".join(f"{k} {100 * v:.2f}" for k, v in report.parts.items())
     return f"{name:34s} {len(report.faces):4d} faces  NME {100 * report.nme:5.2f} %  FR@0.1 {100 * report.failure_rate:.1f} %  ({parts})"
@@ -61,28 +84,28 @@ def line(name: str, report: Report) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="a model's name or file (default: the default model)")
+    parser.add_argument("models", nargs="*", default=[DEFAULT], metavar="MODEL", help="names or files (default: the default model)")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--validation", action="store_true", help="also the recipe's validation faces")
-    parser.add_argument("--fp16", action="store_true", help="also the model cast to FP16")
+    parser.add_argument("--fp16", action="store_true", help="also the models cast to FP16")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     sets = {"unseen set": held_out(args.data), "six real faces": six_faces(args.data)}
     if args.validation:
         sets = {"validation": held_out(args.data, ("13", "53", "93")), **sets}
-    with Landmarker.load(args.model, detector=None) as landmarker:
-        rows = {name: evaluate(landmarker, faces) for name, faces in sets.items()}
-        rows["six real faces, flip test"] = evaluate(landmarker, sets["six real faces"], flip_test=True)
-    drift = None
-    if args.fp16:
-        rows["unseen set, FP16"], drift = fp16(resolve(args.model), sets["unseen set"])
+    found = {model: measure(model, sets, args.fp16) for model in args.models}
     if args.json:
-        figures = {k: {"nme": r.nme, "parts": r.parts, "failure_rate": r.failure_rate, "auc": r.auc} for k, r in rows.items()}
-        print(json.dumps({**figures, "fp16 drift in crop pixels": drift}))
+        for figures in found.values():
+            reports = figures.pop("reports")
+            figures |= {k: {"nme": r.nme, "parts": r.parts, "failure_rate": r.failure_rate, "auc": r.auc} for k, r in reports.items()}
+        print(json.dumps(found))
         return
-    print("\n".join(line(k, r) for k, r in rows.items()))
-    if drift:
-        print("FP16 against FP32, crop pixels: " + ", ".join(f"{k} {v:.4f}" for k, v in drift.items()))
+    for model, figures in found.items():
+        print(model)
+        print("\n".join("  " + line(k, r) for k, r in figures["reports"].items()))
+        print("  inside the 68 % ellipse: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in figures["inside the 68 % ellipse"].items()))
+        if drift := figures["fp16 drift in crop pixels"]:
+            print("  FP16 against FP32, crop pixels: " + ", ".join(f"{k} {v:.4f}" for k, v in drift.items()))
 
 
 if __name__ == "__main__":

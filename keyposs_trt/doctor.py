@@ -33,7 +33,7 @@ _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
 _REINSTALL = "the package is incomplete: get a whole checkout again, and in it run pip install -e ."
 # Of the extra "train".
-TRAINING_PACKAGES = "torch torchvision timm lightning onnx onnx-graphsurgeon onnxscript numba scipy pyyaml"
+TRAINING_PACKAGES = "torch torchvision timm lightning tensorboard onnx onnx-graphsurgeon onnxscript numba scipy pyyaml h5py pillow"
 _GPU_ONLY = "needs an NVIDIA GPU with its driver; the CPU path works without"
 
 

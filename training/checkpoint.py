@@ -31,7 +31,7 @@ def load_checkpoint(path: str | Path) -> LandmarkModule:
     try:
         module = LandmarkModule(recipe, pretrained=False)
         module.load_state_dict(state)
-        module.covariance_scales = {int(k): float(v) for k, v in data.get(COVARIANCE_SCALES, {}).items()}
+        module.measured_scales = {int(k): float(v) for k, v in data.get(COVARIANCE_SCALES, {}).items()}
     except (ValueError, UsageError, TypeError, AttributeError, RuntimeError) as e:
         raise ModelError(f"The weights in '{path}' do not fit its recipe; it was written by another version of keyposs-trt.") from e
     return module.eval()

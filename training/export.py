@@ -80,7 +80,7 @@ def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float
         crop_scale=r.target.crop_scale,
         decoder=decoder,
         decoder_parameters=dict(parameters or {}),
-        covariance_scale=module.covariance_scales.get(size, 1.0),
+        covariance_scale=module.covariance_scale_of(size),
         training_data=r.training_data,
         licence=r.licence,
     )

@@ -25,6 +25,15 @@ UNIT = 32  # losses on points are in 1/32 of the crop's side, whatever the size 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
+def _mean_over_processes(count: torch.Tensor) -> torch.Tensor:
+    """DDP means the gradients of all processes: with the mean number of labelled points they are those of one process with all faces."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return count
+    total = count.float()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
 class LandmarkModule(pl.LightningModule):
     """Trains a network on batches of crops [N, 3, I, I] uint8 RGB, points [N, L, 2] crop pixels and labelled [N, L] bool.
 
@@ -43,12 +52,17 @@ class LandmarkModule(pl.LightningModule):
         # The decoder knows the scatter of its fit; what that says of errors on faces is learnt with the likelihood, one factor a size.
         sizes = self.recipe.network.sizes if t.likelihood_weight else ()
         self.covariance_scale = torch.nn.ParameterDict({str(s): torch.tensor(math.log(COVARIANCE_SCALE)) for s in sizes})
-        self.covariance_scales: dict[int, float] = {}  # measured after training, see training.uncertainty
+        self.measured_scales: dict[int, float] = {}  # after training, see training.uncertainty
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255, persistent=False)
         self._sums: dict[int, list[float]] = {}  # by size of the maps: sum of NME and number of faces
+
+    def covariance_scale_of(self, size: int) -> float:
+        """What the decoder's covariance is multiplied by: measured on validation faces, else learnt, else 1."""
+        learnt = math.exp(float(self.covariance_scale[str(size)])) if str(size) in self.covariance_scale else 1.0
+        return self.measured_scales.get(size, learnt)
 
     def _suitable_map_loss(self) -> str:
         if self.recipe.network.head == DISTANCE:
@@ -109,7 +123,7 @@ class LandmarkModule(pl.LightningModule):
         """Means over the labelled points of the maps of one size."""
         t, target = self.recipe.training, self.recipe.target
         sigma = target.sigma_of(size)
-        count = labelled.sum().clamp_min(1)
+        count = _mean_over_processes(labelled.sum()).clamp_min(1)
 
         def mean(loss: torch.Tensor) -> torch.Tensor:
             return torch.where(labelled, loss, 0.0).sum() / count
@@ -159,7 +173,7 @@ class LandmarkModule(pl.LightningModule):
         sums = torch.tensor([self._sums.get(size, [0.0, 0.0]) for size in sizes], device=self.device)
         self._sums.clear()
         total = self.all_gather(sums).reshape(-1, len(sizes), 2).sum(0)  # pyright: ignore (a tensor, as given)
-        means = {size: 100 * float(s / n.clamp_min(1)) for size, (s, n) in zip(sizes, total, strict=True)}
+        means = {size: 100 * float(s / n) for size, (s, n) in zip(sizes, total, strict=True)}
         self.log("val_nme", float(np.mean(list(means.values()))), prog_bar=True, sync_dist=True)
         if len(means) > 1:
             self.log_dict({f"val_nme_{size}": value for size, value in means.items()}, sync_dist=True)

@@ -25,7 +25,7 @@ class Processes:
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         texts = [os.environ.get(name) for name in names]
-        if None in texts:
+        if all(text is None for text in texts):
             return cls()
         try:
             rank, world, local = (int(str(text)) for text in texts)

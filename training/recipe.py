@@ -6,6 +6,7 @@ import difflib
 import itertools
 import types
 import typing
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,10 +64,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class AugmentRecipe:
-    """Random changes of a training crop; all but the first four are probabilities.
+    """Random changes of a training crop; all from ``rotate`` to ``jpeg`` are probabilities.
 
     Attributes:
-        scale: the crop is larger or smaller by a factor log-uniform in [1/scale, scale].
+        scale: the crop is larger or smaller by a factor between these two, log-uniform.
         shift: standard deviation of the crop's centre, as a share of its side.
         angle: standard deviation of the crop's rotation in degrees, cut at ``angle_limit`` times that.
         rotate: probability of a rotation at all.
@@ -77,9 +78,10 @@ class AugmentRecipe:
         dark: low light, with its noise.
         colour: brightness, contrast, saturation and hue.
         grey, blur, noise, coarse, jpeg: no colour, less sharpness, noise, low resolution, compression.
+        borders: what lies outside the picture is at random black, mirrored or drawn out, not always black.
     """
 
-    scale: float = 1.25
+    scale: tuple[float, ...] = (0.8, 1.25)
     shift: float = 0.04
     angle: float = 14.0
     angle_limit: float = 3.0
@@ -95,6 +97,7 @@ class AugmentRecipe:
     noise: float = 0.2
     coarse: float = 0.15
     jpeg: float = 0.15
+    borders: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,9 @@ class TrainingRecipe:
         finest_share: share of a batch for which the finest of several maps are made.
         ema: decay of the averaged weights, which are the ones evaluated and exported; 0 for none.
         patience: epochs without a better validation NME after which training ends; 0 for never.
-        precision: Lightning's word, such as 32-true, 16-mixed or bf16-mixed.
+        clip: largest norm of the gradient; 0 for any.
+        precision: ``32-true``, ``16-mixed`` or ``bf16-mixed``.
+        sync_batchnorm: batch statistics over all GPUs.
         workers, threads: data processes and PyTorch threads, of each process.
         seed: of every random number.
     """
@@ -197,12 +202,15 @@ class TrainingRecipe:
     finest_share: float = 1.0
     ema: float = 0.999
     patience: int = 0
+    clip: float = 5.0
     precision: str = "32-true"
+    sync_batchnorm: bool = True
     workers: int = 1
     threads: int = 2
     seed: int = 0
 
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 MAP_LOSSES = ("divergence", "mse", "huber", "adaptive_wing", "distance")
 
 
@@ -260,7 +268,9 @@ def _data_checks(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     yield d.on_problem in ("skip", "refuse"), "data.on_problem must be skip or refuse"
     yield d.dataset is not None or recipe.scheme == "300w", "rendered views have the 68 points of the scheme 300w; name a data.dataset"
     a = asdict(recipe.augment)
-    yield a.pop("scale") >= 1, "augment.scale must be at least 1"
+    scale = a.pop("scale")
+    yield len(scale) == 2 and 0 < scale[0] <= scale[1], "augment.scale must be two positive numbers, the smaller first"
+    a.pop("borders")
     yield min(a.pop("shift"), a.pop("angle"), a.pop("angle_limit")) >= 0, "augment.shift, angle and angle_limit must not be negative"
     for name, value in a.items():
         yield 0 <= value <= 1, f"augment.{name} must be between 0 and 1"
@@ -272,6 +282,9 @@ def _training_checks(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     yield min(t.workers, t.patience, t.warmup_steps) >= 0, "training.workers, patience and warmup_steps must not be negative"
     yield t.samples >= 0, "training.samples must not be negative"
     yield t.samples > 0 or recipe.data.dataset is not None, "training.samples must be at least 1 for rendered views"
+    yield t.learning_rate > 0, "training.learning_rate must be positive"
+    yield min(t.weight_decay, t.clip, t.warmup) >= 0, "training.weight_decay, clip and warmup must not be negative"
+    yield t.precision in PRECISIONS, f"training.precision must be one of {', '.join(PRECISIONS)}"
     yield t.optimiser in ("adamw", "adam"), "training.optimiser must be adamw or adam"
     yield t.schedule in ("cosine", "step"), "training.schedule must be cosine or step"
     yield (t.map_loss == "distance") <= (recipe.network.head == "distance"), "training.map_loss distance needs network.head distance"
@@ -364,10 +377,15 @@ def _value(kind: Any, value: Any, key: str) -> Any:
         return {_value(of_key, k, key): _value(of_value, v, f"{key}.{k}") for k, v in value.items()}
     if value is None and type(None) in options:
         return None
+    if bool in options and isinstance(value, bool):
+        return value
     if float in options and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if str in options and isinstance(value, str):
         return value
+    if float in options and isinstance(value, str):  # YAML 1.1 takes 1e-4, without a point, for text
+        with suppress(ValueError):
+            return float(value)
     if int in options and isinstance(value, int) and not isinstance(value, bool):
         return value
     names = " or ".join(_name(o) for o in options if o is not type(None))

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from keyposs_trt.errors import DataError, UsageError
 from keyposs_trt.files import atomic_path
@@ -36,7 +37,19 @@ class _ProgressBar(TQDMProgressBar):
     """A bar that is closed when training breaks off, so that it does not write over the message that follows."""
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:  # noqa: ARG002 (a hook)
-        self.train_progress_bar.close()
+        if self._train_progress_bar is not None:  # there is none before the first batch
+            self.train_progress_bar.close()
+
+
+class _EarlyStop(EarlyStopping):
+    """Keeps the patience of the recipe when a run goes on, and does not train one more epoch when it had run out."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 (a hook)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
@@ -56,13 +69,12 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
 
     Raises:
         UsageError: a value of the recipe makes no sense here.
-        DataError: data are missing, or ``out`` holds a run of another recipe.
+        DataError: data are missing or cannot be measured on, or ``out`` holds a run of another recipe.
     """
     processes = Processes.from_environment()
     last = out / f"{LAST}.ckpt"
     resuming = resume and last.exists()
-    if resuming:
-        _check_same_recipe(last, recipe)
+    done = _epochs_done(last, recipe) if resuming else 0
     t = recipe.training
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # for the rendering and loading processes; this one is set below
@@ -73,6 +85,7 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
     if processes.rank == 0:
         sys.stderr.write(f"{recipe.name}: {network_cost(module.network, recipe.network.input_size)}\n")
     train, validation = make_loaders(recipe, processes)
+    train.sampler.set_epoch(done)  # pyright: ignore (an EpochSampler); Lightning starts the data processes before it says which epoch it is
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on the machine say nothing of the training
     if processes.rank == 0:
         _keep_log(out)
@@ -84,7 +97,9 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
     if trainer.interrupted:  # Lightning ends quietly on Ctrl-C
         raise KeyboardInterrupt
     if processes.rank == 0 and t.likelihood_weight:
-        calibrate_covariance(last, validation.dataset)
+        for name in (LAST, BEST):
+            if (out / f"{name}.ckpt").exists():
+                calibrate_covariance(out / f"{name}.ckpt", validation.dataset)
     return last
 
 
@@ -99,7 +114,7 @@ def _trainer(recipe: Recipe, out: Path, processes: Processes, log_every: int) ->
     if t.ema:
         callbacks.insert(0, EMAWeightAveraging(decay=t.ema))
     if t.patience:
-        callbacks.append(EarlyStopping("val_nme", patience=t.patience, mode="min"))
+        callbacks.append(_EarlyStop("val_nme", patience=t.patience, mode="min"))
     several = processes.world > 1
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     try:
@@ -108,21 +123,22 @@ def _trainer(recipe: Recipe, out: Path, processes: Processes, log_every: int) ->
             accelerator=accelerator,
             devices=processes.local,
             num_nodes=processes.machines,
-            strategy="ddp" if several else "auto",
-            sync_batchnorm=several and accelerator == "gpu",  # PyTorch has it for GPUs alone
+            # Some backbones have layers behind the last feature that is used, which get no gradient.
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
+            sync_batchnorm=several and t.sync_batchnorm and accelerator == "gpu",  # PyTorch has it for GPUs alone
             use_distributed_sampler=False,  # the samplers know their process
             precision=t.precision,  # pyright: ignore (checked by Lightning)
             default_root_dir=out,
             logger=[CSVLogger(out, name="", version=""), TensorBoardLogger(out, name="", version="tensorboard")],
             callbacks=callbacks,
             plugins=[_AtomicCheckpoints()],
-            gradient_clip_val=5.0,
+            gradient_clip_val=t.clip or None,
             log_every_n_steps=log_every,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-    except ValueError as e:
-        raise UsageError(f"Recipe '{recipe.name}' cannot be trained here: {e}") from e
+    except (ValueError, MisconfigurationException) as e:
+        raise UsageError(f"Recipe '{recipe.name}' cannot be trained here: {' '.join(str(e).split())}") from e
 
 
 def _keep_log(out: Path) -> None:
@@ -133,14 +149,19 @@ def _keep_log(out: Path) -> None:
         log.rename(out / f"{log.stem}-{number}{log.suffix}")
 
 
-def _check_same_recipe(checkpoint: Path, recipe: Recipe) -> None:
+def _epochs_done(checkpoint: Path, recipe: Recipe) -> int:
+    """How many epochs a run has behind it.
+
+    Raises:
+        DataError: it is of another recipe.
+    """
     from keyposs_trt.training.checkpoint import load_checkpoint
 
     old = load_checkpoint(checkpoint).recipe
     # A longer run and another machine's folders and processes may go on from the same weights.
     same = replace(
         old,
-        data=recipe.data,
+        data=replace(old.data, root=recipe.data.root, cache=recipe.data.cache),
         network=replace(old.network, weights=recipe.network.weights),
         training=replace(
             old.training,
@@ -153,3 +174,4 @@ def _check_same_recipe(checkpoint: Path, recipe: Recipe) -> None:
     )
     if same != recipe:
         raise DataError(f"'{checkpoint}' belongs to another recipe; choose another folder with -o, or start over with --no-resume.")
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)) + 1

@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--box-scale", metavar="X", type=_scale, default=1.0, help="make the boxes X times as large, before the model's margin (default: 1)"
     )
     add("--detector", metavar="NAME", default="blazeface", help="for --boxes detector (default: blazeface)")
+    add("--sigma", type=float, metavar="PIXELS", help="of a published checkpoint (.pth): sigma of its targets in heatmap pixels, mostly 2")
+    add("--grid", choices=("corner", "half_pixel"), help="of a published checkpoint: where heatmap pixels lie, mostly corner")
     add("--flip-test", action="store_true", help="average the points with those found in the mirror image")
     add("--ced", metavar="FILE", help="plot the cumulative error distribution: .png, .pdf or .svg")
     add("--worst", metavar="FILE", help="draw the worst faces by the first decoder and norm: .jpg, .png, ...")
@@ -97,14 +99,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _setups(args: argparse.Namespace, folder: Path) -> list[Setup]:
     """One for each model, and of checkpoints one for each size, which are exported to the folder."""
-    from keyposs_trt.cli.checkpoints import export_sizes, is_checkpoint
+    from keyposs_trt.cli.checkpoints import export_sizes, export_weights, is_checkpoint, is_published
     from keyposs_trt.evaluation.models import Setup
 
     common = (tuple(args.decoder), args.backend, args.threads, args.boxes, args.box_scale, args.detector, args.flip_test)
+    if not any(map(is_published, args.models)) and (args.sigma is not None or args.grid is not None):
+        raise UsageError("Leave out --sigma and --grid, which tell of published checkpoints; these models say it themselves.")
     setups = []
     for number, model in enumerate(args.models):
         if is_checkpoint(model):
             setups += [Setup(model, str(file), *common) for file in export_sizes(model, args.heatmap, folder / str(number))]
+        elif is_published(model):
+            file = export_weights(model, args.sigma, args.grid, folder / str(number))
+            setups.append(Setup(model, str(file), *common, tuple(args.heatmap or ())))
         else:
             setups.append(Setup(model, model, *common, tuple(args.heatmap or ())))
     return setups

@@ -89,7 +89,11 @@ def _size(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 def _export_first(path: Path, ours: bool) -> dict[str, Any]:
     if ours:
         return {"runs_here": False, "reason": f"A checkpoint is for training; export it: keyposs-trt export {path}"}
-    return {"runs_here": False, "reason": "These are bare weights without a recipe; only the program that wrote them knows the network."}
+    reason = (
+        "These are bare weights without a recipe. Of a heatmap network of mmpose or KeyPosS, export them: "
+        f"keyposs-trt export {path} --sigma 2 --grid corner (docs/published_checkpoints.md); others, with the program that wrote them."
+    )
+    return {"runs_here": False, "reason": reason}
 
 
 def _plain(value: Any) -> Any:

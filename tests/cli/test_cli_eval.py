@@ -191,8 +191,8 @@ def test_an_image_that_breaks_off_is_counted(model, root, capsys):
     ("arguments", "code", "message"),
     [
         (["gone", "--data", "{root}"], 1, "There is no model 'gone'"),
-        (["{root}/a.pth", "--data", "{root}"], 1, "export it first"),
-        (["{root}/a.pth", "--data", "{root}", "--decoder", "wls"], 1, "export it first"),
+        (["{root}/a.pth", "--data", "{root}"], 2, "published checkpoint; say how it was trained with --sigma and --grid"),
+        (["face68-32", "--data", "{root}", "--sigma", "2"], 2, "Leave out --sigma and --grid"),
         (["{root}/a.plan", "--data", "{root}", "--decoder", "wls"], 2, "gives no heatmaps"),
         (["{model}", "--data", "gone"], 1, "There is no data set 'gone'"),
         (["{model}", "--data", "{root}", "--decoder", "wsl"], 2, "no decoder 'wsl'"),

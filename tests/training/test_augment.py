@@ -14,7 +14,7 @@ from keyposs_trt.schemes import load_scheme  # noqa: E402
 from keyposs_trt.training.datasets.augment import random_crop, random_pixels  # noqa: E402
 from keyposs_trt.training.recipe import AugmentRecipe  # noqa: E402
 
-NONE = AugmentRecipe(**{f.name: float(f.name == "scale") for f in dataclasses.fields(AugmentRecipe)})
+NONE = AugmentRecipe(**{f.name: 0.0 for f in dataclasses.fields(AugmentRecipe)} | {"scale": (1.0, 1.0), "borders": True})
 PIXELS = ("occlude", "shade", "dark", "colour", "grey", "blur", "noise", "coarse", "jpeg")
 ORDER = np.array([1, 0, 3, 2, 4, 5])
 
@@ -46,8 +46,8 @@ def crop_of(image, points, seed, how, size=96):
 
 
 MOVES = {
-    "all": only(shift=0.01, scale=1.1, angle=14.0, angle_limit=3.0, rotate=1.0, flip=0.5),
-    "scale": only(scale=1.2),
+    "all": only(shift=0.01, scale=(1 / 1.1, 1.1), angle=14.0, angle_limit=3.0, rotate=1.0, flip=0.5),
+    "scale": only(scale=(1 / 1.2, 1.2)),
     "shift": only(shift=0.1),
     "rotation": only(angle=60.0, angle_limit=3.0, rotate=1.0),
     "mirror": only(flip=1.0),
@@ -72,7 +72,7 @@ def test_moves_are_as_large_as_the_recipe_says():
     plain = crop_of(image, points, 0, NONE)[1]
     spread, angles = [], []
     for seed in range(60):
-        moved = crop_of(image, points, seed, only(scale=1.5, angle=20.0, angle_limit=1.0, rotate=0.5))[1]
+        moved = crop_of(image, points, seed, only(scale=(1 / 1.5, 1.5), angle=20.0, angle_limit=1.0, rotate=0.5))[1]
         a, b = ((p - p.mean(0)) @ [1, 1j] for p in (moved, plain))
         turn = (a * b.conj()).sum() / (b * b.conj()).sum().real
         spread.append(abs(turn))

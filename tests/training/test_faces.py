@@ -30,7 +30,7 @@ def faces(tmp_path):
 
 def recipe(**augment):
     network = {"weights": None, "input_size": 64, "heatmap_size": 16}
-    return recipe_from_dict({"name": "t", "network": network, "augment": {"scale": 1.0, **QUIET, **augment}})
+    return recipe_from_dict({"name": "t", "network": network, "augment": {"scale": [1.0, 1.0], **QUIET, **augment}})
 
 
 def test_without_augmentation_training_sees_what_the_runtime_sees(faces):
@@ -96,7 +96,25 @@ def test_a_data_set_must_hold_the_points_of_the_scheme(tmp_path):
         make_loaders(load_recipe(file, ["data.dataset=elsewhere"]), Processes())
 
 
-def test_few_samples_for_many_processes(tmp_path):
+def test_few_faces_for_many_processes(tmp_path):
     file = write_recipe(tmp_path, write_faces(tmp_path / "faces", 4))
-    with pytest.raises(DataError, match="do not fill one batch of 4 in each of 2"):
+    with pytest.raises(DataError, match="do not fill one batch of 4 in each of 2 processes; start fewer"):
         make_loaders(load_recipe(file), Processes(0, 2, 2))
+    with pytest.raises(DataError, match="fewer validation faces than processes"):
+        make_loaders(load_recipe(file, ["training.samples=100"]), Processes(0, 5, 5))
+
+
+def test_validation_faces_without_the_points_of_the_norm(tmp_path):
+    path = write_faces(tmp_path / "faces", 2)
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["keypoints"][3 * 36 : 3 * 36 + 3] = [0, 0, 0]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"has the points 36, 45 of the norm inter_ocular; annotate them"):
+        make_loaders(load_recipe(write_recipe(tmp_path, path)), Processes())
+
+
+def test_outside_the_picture_it_may_always_be_black(faces):
+    far = recipe(borders=False, scale=[4.0, 4.0])
+    image, _, _ = AnnotatedFaces(faces, far)[0]
+    assert (image[:, 0] == 0).all()

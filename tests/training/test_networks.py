@@ -63,6 +63,23 @@ def test_each_size_has_its_sigma():
     assert network(width=8, input_size=128, heatmap_size=16, coarser=[4])(torch.zeros(1, 3, 128, 128)).shape[-1] == 16  # stride 32
 
 
+def test_windowed_transformers_fit_at_their_size():
+    net = network(backbone="swin_tiny_patch4_window7_224", width=8, input_size=224, heatmap_size=56)
+    assert net(torch.zeros(1, 3, 224, 224)).shape == (1, 68, 56, 56)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "words"),
+    [
+        ("swin_tiny_patch4_window7_224", 128, "does not work with crops of 128 pixels here"),
+        ("vit_tiny_patch16_224", 224, "features at strides|do not double|not of"),
+    ],
+)
+def test_backbones_that_do_not_fit_are_refused(backbone, size, words):
+    with pytest.raises(UsageError, match=words):
+        network(backbone=backbone, width=8, input_size=size, heatmap_size=size // 4)
+
+
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_small_100", "convnext_atto"])
 def test_any_feature_extracting_backbone_fits(backbone):
     net = network(backbone=backbone, width=16, heatmap_size=16 if backbone == "mobilenetv3_small_100" else 32)

@@ -47,6 +47,8 @@ def test_overrides_are_yaml(tmp_path):
         ("name: a\nnetwork: {heatmap_size: 16, coarser: [32]}\n", "must fall"),
         ("name: a\nnetwork: {coarser: 16}\n", "is a list"),
         ("name: a\nnetwork: {weights: null, frozen_stride: 4}\n", "needs network.weights"),
+        ("name: a\naugment: {scale: [2, 1]}\n", "two positive numbers"),
+        ("name: a\naugment: {borders: 1}\n", "must be bool"),
         ("name: a\naugment: {blur: 2}\n", "augment.blur must be between 0 and 1"),
         ("name: a\nscheme: wflw\n", "name a data.dataset"),
         ("name: a\ntraining: {samples: 0}\n", "at least 1 for rendered views"),
@@ -81,6 +83,12 @@ def test_the_published_recipes_are_there_for_every_size(name, size):
     assert (recipe.network.backbone, recipe.network.input_size, recipe.network.sizes) == ("hrnetv2_w18", 256, (size,))
     assert (recipe.target.sigma, recipe.target.kind, recipe.target.grid) == (2, "unbiased", "corner")
     assert recipe.training.map_loss == ("huber" if name in ("cofw", "coco_wholebody_face") else "mse")
+    t, a = recipe.training, recipe.augment
+    schedule = {"wflw": 1000, "300w": 100, "cofw": 210, "aflw": 100, "coco_wholebody_face": 1000}
+    assert (t.epochs, t.schedule, t.milestones) == (schedule[name], *(("cosine", ()) if name == "cofw" else ("step", (40, 55))))
+    assert (t.warmup_steps, t.weight_decay, t.clip, t.ema, t.coordinate_weight, t.samples) == (500, 0, 0, 0, 0, 0)
+    assert (a.flip, a.rotate, a.angle, a.angle * a.angle_limit, a.scale) == (0.5, 0.6, 30, 60, (0.75, 1.25))
+    assert recipe.data.boxes == ("landmarks" if name in ("wflw", "300w") else "annotated")
     assert (recipe.training.optimiser, recipe.training.learning_rate, recipe.training.batch) == ("adam", 0.002, 64)
 
 
@@ -92,6 +100,11 @@ def test_a_size_is_chosen_for_recipes_of_one(tmp_path):
         with_heatmap(recipe, 16)
     with pytest.raises(UsageError, match="must be a multiple"):
         with_heatmap(load_recipe(write(tmp_path, "name: a\n")), 33)
+
+
+def test_numbers_as_people_write_them(tmp_path):
+    recipe = load_recipe(write(tmp_path, "name: a\ntraining: {learning_rate: 1e-4, weight_decay: 0}\n"), ["training.clip=1e2"])
+    assert (recipe.training.learning_rate, recipe.training.weight_decay, recipe.training.clip) == (1e-4, 0.0, 100.0)
 
 
 def test_sigma_for_each_size(tmp_path):

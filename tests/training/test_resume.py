@@ -8,11 +8,18 @@ import time
 
 import pytest
 
+from keyposs_trt.errors import DataError, OutputError, UsageError
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+from lightning.pytorch.plugins.io import TorchCheckpointIO  # noqa: E402
 from tiny import losses, train, write_faces, write_recipe  # noqa: E402
+
+from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
+from keyposs_trt.training.recipe import load_recipe  # noqa: E402
+from keyposs_trt.training.train import _AtomicCheckpoints, run_training  # noqa: E402
 
 
 def finish(process):
@@ -22,7 +29,7 @@ def finish(process):
 
 
 def test_killed_and_resumed(tmp_path):
-    recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces"), epochs=4, likelihood_weight=0.05, ema=0.9)
+    recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces", 40), epochs=4, workers=1, likelihood_weight=0.05, ema=0.9)
     unbroken, cut = tmp_path / "unbroken", tmp_path / "cut"
     said = finish(train(recipe, unbroken))
     assert "M parameters" in said
@@ -37,13 +44,13 @@ def test_killed_and_resumed(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not list(cut.glob(".last*")) or (cut / "last.ckpt").exists()
+    load_checkpoint(cut / "last.ckpt")  # whole, also where another was being written
     done = torch.load(cut / "last.ckpt", weights_only=True)["global_step"]
-    assert 3 <= done < 12
+    assert 10 <= done < 40
     finish(train(recipe, cut))
 
     want, found = losses(unbroken / "metrics.csv"), losses(cut / "metrics.csv")
-    assert (cut / "metrics-1.csv").exists() or done == 3  # the log of the first start, if it came to write one
+    assert (cut / "metrics-1.csv").exists() or done == 10  # the log of the first start, if it came to write one
     assert max(want) == max(found)
     assert min(found) >= done
     for step, loss in found.items():
@@ -54,3 +61,44 @@ def test_killed_and_resumed(tmp_path):
     for size, scale in one["covariance_scales"].items():
         assert other["covariance_scales"][size] == pytest.approx(scale, rel=0.05)
     assert list((cut / "tensorboard").glob("events*"))
+    assert {p.name for p in unbroken.iterdir()} >= {"last.ckpt", "best.ckpt", "metrics.csv"}
+    assert load_checkpoint(unbroken / "best.ckpt").measured_scales.keys() == {16, 8}
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    writer = _AtomicCheckpoints()
+    writer.save_checkpoint({"epoch": 1}, path)
+
+    def half(self, checkpoint, path, storage_options=None):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", half)
+    with pytest.raises((OSError, OutputError)):
+        writer.save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_early_stop_ends_and_goes_on_with_more_patience(tmp_path):
+    """A learning rate that changes nothing: no epoch is better than the first."""
+    options = {"epochs": 9, "patience": 2, "ema": 0.0, "learning_rate": 1e-12}
+    file = write_recipe(tmp_path, write_faces(tmp_path / "faces", 4), **options)
+
+    def epoch(recipe):
+        return torch.load(run_training(recipe, tmp_path / "run"), weights_only=True)["epoch"]
+
+    first = epoch(load_recipe(file))
+    assert 2 <= first < 8
+    assert epoch(load_recipe(file)) == first  # it had stopped, and stays so
+    assert epoch(load_recipe(file, ["training.patience=4"])) > first
+    with pytest.raises(DataError, match="another recipe"):
+        run_training(load_recipe(file, ["data.boxes=annotated"]), tmp_path / "run")
+
+
+def test_what_fails_before_the_first_batch_is_said(tmp_path):
+    file = write_recipe(tmp_path, write_faces(tmp_path / "faces", 4))
+    for change, words in (("learning_rate=-1", "must be positive"), ("precision=bf16-true", "must be one of 32-true")):
+        with pytest.raises(UsageError, match=words):
+            load_recipe(file, [f"training.{change}"])

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-from tiny import train, write_faces, write_recipe  # noqa: E402
+from tiny import losses, train, write_faces, write_recipe  # noqa: E402
 
 from keyposs_trt.errors import UsageError  # noqa: E402
 from keyposs_trt.training.datasets.loaders import EpochSampler, ShareSampler, make_loaders  # noqa: E402
@@ -55,7 +55,7 @@ def gradients_of(rank, world, recipe_file, out):
 
 
 def test_gradients_are_those_of_the_doubled_batch(tmp_path):
-    recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces", 16))
+    recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces", 16, gaps=True))
     gradients_of(0, 1, recipe, tmp_path / "one.pt")
     torch.multiprocessing.start_processes(gradients_of, (2, recipe, tmp_path / "two.pt"), 2, start_method="spawn")
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one.pt", "two.pt"))
@@ -78,11 +78,14 @@ def test_each_process_has_its_share_of_the_samples():
 
 def test_torchrun_trains_and_counts_every_face_once(tmp_path):
     """11 validation faces in 2 processes: the NME is that of one process on the same weights."""
-    recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces", 11), epochs=1, batch=2, ema=0.0)
-    process = train(recipe, tmp_path / "run", processes=2)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert said.count("Next: keyposs-trt export") == 1
+    options = {"batch": 2, "ema": 0.5, "likelihood_weight": 0.05, "patience": 5}
+    for epochs in (1, 2):  # the second start goes on from the first
+        recipe = write_recipe(tmp_path, write_faces(tmp_path / "faces", 11), epochs=epochs, **options)
+        process = train(recipe, tmp_path / "run", processes=2)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert said.count("Next: keyposs-trt export") == 1
+    assert losses(tmp_path / "run" / "metrics-1.csv").keys().isdisjoint(losses(tmp_path / "run" / "metrics.csv"))
     with (tmp_path / "run" / "metrics.csv").open() as file:
         (logged,) = [float(row["val_nme"]) for row in csv.DictReader(file) if row.get("val_nme")]
 
@@ -108,6 +111,9 @@ def test_processes_come_from_torchruns_variables(monkeypatch):
         assert Processes.from_environment().machines == machines
     monkeypatch.setenv("RANK", "7")
     with pytest.raises(UsageError, match="torchrun"):
+        Processes.from_environment()
+    monkeypatch.delenv("RANK")
+    with pytest.raises(UsageError, match="RANK=None"):
         Processes.from_environment()
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UsageError, match="RANK=first"):

@@ -57,7 +57,7 @@ def test_the_scale_is_written_into_the_checkpoint_and_leaves_by_the_export(tmp_p
     scales = calibrate_covariance(path, validation.dataset)
     assert set(scales) == {16, 8}
     module = load_checkpoint(path)
-    assert module.covariance_scales == pytest.approx(scales)
+    assert module.measured_scales == pytest.approx(scales)
     assert torch.load(path, weights_only=True)["global_step"] == 7  # the rest of the checkpoint is kept
     assert spec_of(module, "wls", heatmap=8).covariance_scale == pytest.approx(scales[8])
     errors, covariance = errors_of(module, validation)[16]

@@ -14,8 +14,8 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 
 
-def write_faces(folder: Path, count: int = 12, points: int = 68, seed: int = 0) -> Path:
-    """A data set of ``count`` faces, one a picture; its JSON file."""
+def write_faces(folder: Path, count: int = 12, points: int = 68, seed: int = 0, gaps: bool = False) -> Path:
+    """A data set of ``count`` faces, one a picture; its JSON file. With ``gaps`` the first half of them has unlabelled points."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
@@ -25,7 +25,10 @@ def write_faces(folder: Path, count: int = 12, points: int = 68, seed: int = 0) 
         landmarks = rng.uniform(20, 76, (points, 2))
         landmarks[:2] = (20, 20), (76, 76)
         images.append({"id": n, "file_name": f"{n}.png", "height": 96, "width": 96})
-        keypoints = np.c_[landmarks, np.full(points, 2.0)].ravel().round(2).tolist()
+        flags = np.full(points, 2.0)
+        if gaps and 2 * n < count:
+            flags[48:] = 0
+        keypoints = np.c_[landmarks, flags].ravel().round(2).tolist()
         annotations.append({"id": n, "image_id": n, "keypoints": keypoints, "bbox": [20, 20, 56, 56]})
     path = folder / "faces.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))

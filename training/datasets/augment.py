@@ -49,7 +49,7 @@ def random_crop(
     """
     square = square_of_box(box, crop_scale).astype(np.float64)
     square[:2] += rng.standard_normal(2) * how.shift * square[2]
-    square[2] *= how.scale ** rng.uniform(-1, 1)
+    square[2] *= np.exp(rng.uniform(*np.log(how.scale)))
     turn = float(np.clip(rng.standard_normal(), -how.angle_limit, how.angle_limit) * how.angle)
     angle = np.deg2rad(turn) if rng.random() < how.rotate else 0.0
     matrix = crop_matrix(square.astype(np.float32), size, float(angle))
@@ -57,7 +57,7 @@ def random_crop(
     if mirrored:
         matrix = np.array([[-1, 0, size - 1], [0, 1, 0]], np.float64) @ np.vstack([matrix, [0, 0, 1]])
         points = points[flip_pairs]
-    border = _BORDERS[rng.integers(3)]
+    border = _BORDERS[rng.integers(3)] if how.borders else cv2.BORDER_CONSTANT
     reach = np.array([1, 1, abs(np.cos(angle)) + abs(np.sin(angle))])  # the square that holds the turned one
     region, to_image = shrunk_region(image, square * reach, size)
     warp = matrix[:, :2] @ to_image

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keyposs_trt.training.recipe import Recipe
 
 VALIDATION_BATCH = 32
+_PATIENCE = 600.0  # seconds without a new file
 _POLL = 1.0  # seconds between looks at what the first process is rendering
 
 
@@ -72,7 +73,12 @@ def make_loaders(recipe: Recipe, processes: Processes) -> tuple[DataLoader, Data
     train, validation, samples = (_views if recipe.data.dataset is None else _annotated)(recipe, processes)
     t = recipe.training
     if processes.world > 1 and samples < processes.world * t.batch:
-        raise DataError(f"{samples} samples an epoch do not fill one batch of {t.batch} in each of {processes.world} processes.")
+        raise DataError(
+            f"{samples} samples an epoch do not fill one batch of {t.batch} in each of {processes.world} processes; "
+            "start fewer processes, or make training.batch smaller."
+        )
+    if len(validation) < processes.world:  # pyright: ignore (both kinds have a length)
+        raise DataError(f"There are fewer validation faces than processes ({processes.world}); start fewer, or validate on more faces.")
     # Data processes are forked once: one forked after OpenCV or OpenMP started threads here may wait for them for ever.
     workers = {"num_workers": t.workers, "persistent_workers": t.workers > 0, "prefetch_factor": 4 if t.workers else None}
     share = ShareSampler(len(validation), processes.rank, processes.world)  # pyright: ignore (both kinds have a length)
@@ -89,7 +95,17 @@ def _annotated(recipe: Recipe, processes: Processes) -> tuple[Dataset, Dataset, 
     if processes.rank == 0:
         for what, found in (("training", train), ("validation", held)):
             sys.stderr.write(f"{what}: {len(found)} faces of {found.path} (format {found.format}){_problems(found)}\n")
+    _require_norm(held)
     return AnnotatedFaces(train.faces, recipe), PlainFaces(held.faces, recipe), recipe.training.samples or len(train)
+
+
+def _require_norm(found: Annotations) -> None:
+    """DataError where no face has the points that its errors are divided by."""
+    scheme = load_scheme(found.scheme)
+    needed = [i for group in scheme.norms.get(scheme.norm_name, ()) for i in group]
+    if not any(face.labelled is None or face.labelled[needed].all() for face in found.faces):
+        points = ", ".join(map(str, needed))
+        raise DataError(f"No validation face of '{found.path}' has the points {points} of the norm {scheme.norm_name}; annotate them.")
 
 
 def _open(recipe: Recipe, path: str, split: str | None) -> Annotations:
@@ -102,6 +118,16 @@ def _problems(found: Annotations) -> str:
         return ""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.problem_counts.items())
     return f"; left out {kinds}, first {found.problems[0]}"
+
+
+def _wait_for(files: list[Path]) -> None:
+    missing, since = len(files), time.monotonic()
+    while left := sum(not file.exists() for file in files):
+        if left < missing:
+            missing, since = left, time.monotonic()
+        elif time.monotonic() - since > _PATIENCE:
+            raise DataError(f"No view was rendered for {_PATIENCE:.0f} seconds; put data.cache on a disk that all machines share.")
+        time.sleep(_POLL)
 
 
 def synthesis_options(recipe: Recipe) -> SynthesisOptions:
@@ -127,8 +153,7 @@ def _views(recipe: Recipe, processes: Processes) -> tuple[Dataset, Dataset, int]
         files = render_dataset(options, cache, workers=max(1, t.threads))
     else:  # the first process renders; where it fails, the launcher ends all of them
         files = [job[1] for job in portrait_jobs(options, cache)]
-        while not all(file.exists() for file in files):
-            time.sleep(_POLL)
+        _wait_for(files)
     held = [f for f in files if f.stem.endswith(d.validation)]
     rest = [f for f in files if not f.stem.endswith(d.validation)]
     if not held or not rest:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from keyposs_trt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
 
 
 def load_backbone(name: str, weights: str | None, heatmap_stride: int, deepest: int = 16) -> tuple[nn.Module, list[int], list[int]]:
@@ -35,7 +38,7 @@ def load_backbone(name: str, weights: str | None, heatmap_stride: int, deepest: 
     except (RuntimeError, AttributeError, TypeError) as e:
         raise UsageError(f"timm has no feature extractor '{name}' ({e}); 'timm.list_models()' lists the names.") from e
     strides: list[int] = list(probe.feature_info.reduction())  # pyright: ignore
-    wanted = tuple(i for i, s in enumerate(strides) if heatmap_stride <= s <= deepest)
+    wanted = tuple(i for i, s in enumerate(strides) if heatmap_stride <= s <= deepest and s not in strides[:i])
     if not wanted or strides[wanted[0]] != heatmap_stride:
         raise UsageError(f"'{name}' has features at strides {strides}, none at {heatmap_stride}; choose another heatmap size.")
     try:
@@ -45,7 +48,24 @@ def load_backbone(name: str, weights: str | None, heatmap_stride: int, deepest: 
     if weights not in (None, "imagenet"):
         _load_file(model, name, Path(str(weights)))
     _drop_unused_stages(model)
+    chosen = [strides[i] for i in wanted]
+    if any(b != 2 * a for a, b in itertools.pairwise(chosen)):
+        raise UsageError(f"The features of '{name}' have strides {chosen}, which do not double each time; choose another backbone.")
+    if str(getattr(model, "output_fmt", "")).endswith("NHWC"):
+        model = _ChannelsFirst(model)
     return model, list(model.feature_info.channels()), list(model.feature_info.reduction())
+
+
+class _ChannelsFirst(nn.Module):
+    """A feature extractor that gives [N, H, W, C], as windowed transformers do, giving [N, C, H, W]."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.feature_info = model.feature_info
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [feature.permute(0, 3, 1, 2) for feature in self.model(image)]
 
 
 def _load_file(model: Any, name: str, path: Path) -> None:

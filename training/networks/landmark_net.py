@@ -175,6 +175,22 @@ def build_network(recipe: Recipe, points: int, pretrained: str | None) -> Landma
             "change network.heatmap_size or network.coarser."
         )
     network = LandmarkNet(backbone, channels, n.width, points, n.input_size, strides[-1], sigmas, n.head)
+    _try(network, n.backbone, n.input_size)
     if n.frozen_stride:
         network.freeze(modules_down_to(backbone, n.backbone, n.frozen_stride))
     return network
+
+
+def _try(network: LandmarkNet, name: str, size: int) -> None:
+    """Refuses a backbone that does not give the features it promises: of transformers, which want crops of one size."""
+    mode = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as e:
+        why = " ".join(str(e).split())
+        raise UsageError(
+            f"'{name}' does not work with crops of {size} pixels here ({why}); choose another size, or a convolutional backbone."
+        ) from e
+    finally:
+        network.train(mode)
