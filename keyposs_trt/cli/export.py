@@ -18,7 +18,7 @@ _WEIGHT_FILES = (".pth", ".pt", ".safetensors")  # may be of any program
 
 _MANUAL = """\
 MODEL may be
-  a checkpoint of 'keyposs-trt train', such as runs/face68-32/last.ckpt;
+  a checkpoint of 'keyposs-trt train', such as runs/face68/last.ckpt;
   a published checkpoint of mmpose or KeyPosS (.pth, .pt, .safetensors): HRNetV2, ResNet
       or MobileNetV2 with a heatmap head; nothing in the file is run;
   an ONNX model of this toolkit, or the short name of a shipped one: its decoder is
@@ -33,7 +33,7 @@ decoders:
   none            none: the model gives heatmaps
 
 examples:
-  keyposs-trt export runs/face68-32/last.ckpt -o face.onnx
+  keyposs-trt export runs/face68/last.ckpt -o face.onnx
   keyposs-trt export face68-32 --decoder plugin -o face68-32-plugin.onnx
   keyposs-trt export hrnet.onnx --sigma 2 --grid corner --scheme wflw -o hrnet-wflw.onnx
   keyposs-trt export hrnetv2_w18_wflw_256x256.pth --sigma 2 --grid corner --scheme wflw

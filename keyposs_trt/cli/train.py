@@ -16,7 +16,7 @@ HELP = "train a model from a recipe"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", type=Path, help="a YAML file, such as training/recipes/face68-32.yaml")
+    parser.add_argument("recipe", type=Path, help="a YAML file, such as training/recipes/face68.yaml")
     parser.add_argument("-o", "--out", type=Path, help="folder for checkpoints and logs (default: runs/NAME)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe key: --set training.epochs=3")
     parser.add_argument("--heatmap", type=int, metavar="S", help="size of the maps, of a recipe that trains one size: its name gets -S")

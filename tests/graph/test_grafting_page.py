@@ -29,13 +29,11 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 def folder(tmp_path, monkeypatch):
     """The files that the page starts from."""
     monkeypatch.chdir(tmp_path)
-    Path("runs/face68-32").mkdir(parents=True)
-    recipe = recipe_from_dict(
-        {"name": "face68-32", "network": {"weights": None, "width": 8, "input_size": 64, "heatmap_size": 16}}
-    ).to_dict()
+    Path("runs/face68").mkdir(parents=True)
+    recipe = recipe_from_dict({"name": "face68", "network": {"weights": None, "width": 8, "input_size": 64, "heatmap_size": 16}}).to_dict()
     torch.manual_seed(0)
     weights = LandmarkModule(recipe, pretrained=False).state_dict()
-    torch.save({"hyper_parameters": {"recipe": recipe}, "state_dict": weights}, "runs/face68-32/last.ckpt")
+    torch.save({"hyper_parameters": {"recipe": recipe}, "state_dict": weights}, "runs/face68/last.ckpt")
     network = heatmap_network(points=98, heatmap_size=16, input_size=64)
     network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(network, "hrnet.onnx")

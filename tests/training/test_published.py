@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import types
@@ -16,6 +17,7 @@ pytest.importorskip("lightning")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 from mmpose_layout import KEYPOSS, Forward, as_1x, checkpoint, hrnet, mobilenet, resnet  # noqa: E402
+from tiny import write_faces  # noqa: E402
 
 from keyposs_trt.cli.main import main  # noqa: E402
 from keyposs_trt.decode import wls  # noqa: E402
@@ -283,3 +285,17 @@ def test_a_file_that_is_no_checkpoint_at_all_is_not_called_one_to_trust(tmp_path
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
     with pytest.raises(ModelError, match="is no PyTorch checkpoint, or a damaged one"):
         read_weights(path)
+
+
+def test_evaluated_as_it_is(tmp_path, capsys):
+    """The same figures as of the exported model."""
+    weights, faces = write(tmp_path / "mobile.pth", mobilenet(68)), write_faces(tmp_path / "faces", 3)
+    told = ["--sigma", "2", "--grid", "corner"]
+    assert main(["export", str(weights), *told, "--weights", "fp32", "-o", str(tmp_path / "mobile.onnx")]) == 0
+    results = []
+    for model, options in ((weights, told), (tmp_path / "mobile.onnx", [])):
+        capsys.readouterr()
+        assert main(["eval", str(model), "--data", str(faces), "--decoder", "lls", "wls", "--json", "-", *options]) == 0
+        results.append([row["nme"] for row in json.loads(capsys.readouterr().out)["results"]])
+    assert results[0] == pytest.approx(results[1])
+    assert main(["eval", str(weights), "--data", str(faces), "--heatmap", "32", *told]) == 2
