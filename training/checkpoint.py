@@ -11,7 +11,8 @@ import torch
 from keyposs_trt.errors import ModelError, UsageError
 from keyposs_trt.training.module import LandmarkModule
 
-COVARIANCE_SCALES = "covariance_scales"  # key of a checkpoint: size of the maps -> scale
+# Keys of a checkpoint: size of the maps -> what was measured on validation faces.
+COVARIANCE_SCALES, LOST_SCORES = "covariance_scales", "lost_scores"
 
 
 def load_checkpoint(path: str | Path) -> LandmarkModule:
@@ -32,6 +33,7 @@ def load_checkpoint(path: str | Path) -> LandmarkModule:
         module = LandmarkModule(recipe, pretrained=False)
         module.load_state_dict(state)
         module.measured_scales = {int(k): float(v) for k, v in data.get(COVARIANCE_SCALES, {}).items()}
+        module.lost_scores = {int(k): float(v) for k, v in data.get(LOST_SCORES, {}).items()}
     except (ValueError, UsageError, TypeError, AttributeError, RuntimeError) as e:
         raise ModelError(f"The weights in '{path}' do not fit its recipe; it was written by another version of keyposs-trt.") from e
     return module.eval()

@@ -12,7 +12,7 @@ from torch import nn
 from keyposs_trt.decode import wls
 from keyposs_trt.errors import BuildError, UsageError
 from keyposs_trt.graph import attach_decoder, attach_preprocessing, detach_decoder, save_model, spec_of_model, store_weights_fp16
-from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS, PLUGIN_NAME, ModelSpec, check_decoder
+from keyposs_trt.graph.contract import HEATMAPS, INPUT, LOST_SCORE, OUTPUTS, PLUGIN_NAME, ModelSpec, check_decoder
 from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.checkpoint import load_checkpoint
 from keyposs_trt.training.module import IMAGENET_MEAN, IMAGENET_STD, LandmarkModule
@@ -81,6 +81,7 @@ def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float
         decoder=decoder,
         decoder_parameters=dict(parameters or {}),
         covariance_scale=module.covariance_scale_of(size),
+        lost_score=module.lost_scores.get(size, LOST_SCORE),
         training_data=r.training_data,
         licence=r.licence,
     )

@@ -52,7 +52,9 @@ class LandmarkModule(pl.LightningModule):
         # The decoder knows the scatter of its fit; what that says of errors on faces is learnt with the likelihood, one factor a size.
         sizes = self.recipe.network.sizes if t.likelihood_weight else ()
         self.covariance_scale = torch.nn.ParameterDict({str(s): torch.tensor(math.log(COVARIANCE_SCALE)) for s in sizes})
-        self.measured_scales: dict[int, float] = {}  # after training, see training.uncertainty
+        # By size of the maps, measured after training: see training.uncertainty.
+        self.measured_scales: dict[int, float] = {}
+        self.lost_scores: dict[int, float] = {}
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255, persistent=False)

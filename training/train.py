@@ -24,7 +24,7 @@ from keyposs_trt.training.datasets.loaders import make_loaders
 from keyposs_trt.training.module import LandmarkModule
 from keyposs_trt.training.networks import network_cost
 from keyposs_trt.training.processes import Processes
-from keyposs_trt.training.uncertainty import calibrate_covariance
+from keyposs_trt.training.uncertainty import measure_on_validation
 
 if TYPE_CHECKING:
     from keyposs_trt.training.recipe import Recipe
@@ -96,10 +96,10 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
         trainer.fit(module, train, validation, ckpt_path=last if resuming else None, weights_only=True)
     if trainer.interrupted:  # Lightning ends quietly on Ctrl-C
         raise KeyboardInterrupt
-    if processes.rank == 0 and t.likelihood_weight:
+    if processes.rank == 0:
         for name in (LAST, BEST):
             if (out / f"{name}.ckpt").exists():
-                calibrate_covariance(out / f"{name}.ckpt", validation.dataset)
+                measure_on_validation(out / f"{name}.ckpt", validation.dataset)
     return last
 
 

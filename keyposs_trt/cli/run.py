@@ -188,7 +188,7 @@ def _finder(args: argparse.Namespace, landmarker: Landmarker, source: Source) ->
         return lambda image: landmarker(image, whole_image(image))
     if source.kind == "image":
         return lambda image: landmarker(image, max_faces=args.max_faces)
-    return Tracker(landmarker, max_faces=args.max_faces, detect_every=args.detect_every)
+    return Tracker(landmarker, max_faces=args.max_faces, detect_every=args.detect_every, lost_score=landmarker.spec.lost_score)
 
 
 def _share(text: str) -> float:

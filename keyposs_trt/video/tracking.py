@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from keyposs_trt.geometry import box_of_points
+from keyposs_trt.graph.contract import LOST_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from keyposs_trt.detection import Detector
     from keyposs_trt.landmarks import Landmarks
 
-# Mean landmark score below which a face is lost: with the default model crops without a face stay below it and faces well
-# above; a face that is lost by mistake costs a run of the detector, a wrong one followed shows nonsense.
-LOST_SCORE = 0.55
 SAME_FACE = 0.3  # IoU from which a detection is a face that is followed already
 DUPLICATE = 0.5  # IoU from which two followed faces are one
 VISIBLE = 0.5  # share of a face's box that must lie in the frame
@@ -46,7 +44,8 @@ class Tracker:
         landmarker: finds landmarks in boxes, and has a detector.
         max_faces: at most so many faces; those followed already come first, then the detector's best.
         detect_every: the detector runs at least on every n-th frame.
-        lost_score: a face whose landmark scores have a lower mean is lost.
+        lost_score: a face whose landmark scores have a lower mean is lost, which by mistake costs a run of the detector; the model's own is
+            ``landmarker.spec.lost_score``.
     """
 
     def __init__(

@@ -36,7 +36,9 @@ def test_another_version(version):
         ModelSpec.from_metadata(metadata(format_version=version), "m.onnx")
 
 
-@pytest.mark.parametrize("key", [k for k in tiny_spec().to_metadata() if not k.endswith(("format_version", "covariance_scale"))])
+@pytest.mark.parametrize(
+    "key", [k for k in tiny_spec().to_metadata() if not k.endswith(("format_version", "covariance_scale", "lost_score"))]
+)
 def test_missing_key(key):
     data = tiny_spec().to_metadata()
     del data[key]
@@ -59,6 +61,7 @@ def test_missing_key(key):
         ("crop_scale", "0"),
         ("covariance_scale", "0"),
         ("covariance_scale", "-1"),
+        ("lost_score", "2"),
         ("decoder", "argmax"),
         ("decoder", "Plugin"),
         ("decoder_parameters", "[1, 2]"),

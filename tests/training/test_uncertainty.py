@@ -13,14 +13,15 @@ from keyposs_trt.errors import DataError  # noqa: E402
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
 from keyposs_trt.training.datasets.loaders import make_loaders  # noqa: E402
 from keyposs_trt.training.export import spec_of  # noqa: E402
-from keyposs_trt.training.module import LandmarkModule  # noqa: E402
+from keyposs_trt.training.module import COVARIANCE_SCALE, LandmarkModule  # noqa: E402
 from keyposs_trt.training.processes import Processes  # noqa: E402
 from keyposs_trt.training.recipe import load_recipe  # noqa: E402
 from keyposs_trt.training.uncertainty import (  # noqa: E402
-    calibrate_covariance,
     covariance_scale,
-    errors_of,
+    decoded_on,
+    lost_score,
     mahalanobis_squared,
+    measure_on_validation,
     radius_squared,
 )
 
@@ -47,20 +48,32 @@ def test_nothing_to_measure_by():
         covariance_scale(np.empty((0, 2)), np.empty((0, 3)))
 
 
-def test_the_scale_is_written_into_the_checkpoint_and_leaves_by_the_export(tmp_path):
-    recipe = load_recipe(write_recipe(tmp_path, write_faces(tmp_path / "faces", 6)))
+def test_a_lost_face_scores_less_than_most_faces():
+    assert lost_score([0.8, 0.9, 1.0]) == pytest.approx(0.54)
+    assert lost_score([0.3]) == pytest.approx(0.18)
+
+
+@pytest.mark.parametrize("likelihood", [0.0, 0.05])
+def test_what_was_measured_is_written_into_the_checkpoint_and_leaves_by_the_export(tmp_path, likelihood):
+    recipe = load_recipe(write_recipe(tmp_path, write_faces(tmp_path / "faces", 6), likelihood_weight=likelihood))
     torch.manual_seed(0)
     path = tmp_path / "last.ckpt"
     plain = recipe.to_dict()
     torch.save({"hyper_parameters": {"recipe": plain}, "state_dict": LandmarkModule(plain, False).state_dict(), "global_step": 7}, path)
+    learnt = spec_of(load_checkpoint(path), "wls", heatmap=8).covariance_scale
+    assert learnt == pytest.approx(COVARIANCE_SCALE if likelihood else 1)
     _, validation = make_loaders(recipe, Processes())
-    scales = calibrate_covariance(path, validation.dataset)
-    assert set(scales) == {16, 8}
+    measure_on_validation(path, validation.dataset)
     module = load_checkpoint(path)
-    assert module.measured_scales == pytest.approx(scales)
     assert torch.load(path, weights_only=True)["global_step"] == 7  # the rest of the checkpoint is kept
-    assert spec_of(module, "wls", heatmap=8).covariance_scale == pytest.approx(scales[8])
-    errors, covariance = errors_of(module, validation)[16]
-    inside = mahalanobis_squared(errors, covariance * scales[16]) <= radius_squared() * (1 + 1e-6)
+    found = decoded_on(module, validation)[16]
+    assert module.lost_scores[16] == pytest.approx(0.6 * np.median(found.scores))
+    assert spec_of(module, "wls", heatmap=16).lost_score == module.lost_scores[16]
+    assert found.errors.shape == (6 * 68, 2)
+    if not likelihood:
+        assert spec_of(module, "wls", heatmap=8).covariance_scale == 1
+        return
+    assert set(module.measured_scales) == {16, 8}
+    assert spec_of(module, "wls", heatmap=8).covariance_scale == module.measured_scales[8]
+    inside = mahalanobis_squared(found.errors, found.covariance * module.measured_scales[16]) <= radius_squared() * (1 + 1e-6)
     assert inside.mean() == pytest.approx(0.68, abs=0.01)
-    assert len(errors) == 6 * 68
