@@ -102,3 +102,17 @@ def test_what_fails_before_the_first_batch_is_said(tmp_path):
     for change, words in (("learning_rate=-1", "must be positive"), ("precision=bf16-true", "must be one of 32-true")):
         with pytest.raises(UsageError, match=words):
             load_recipe(file, [f"training.{change}"])
+
+
+OTHERS = [{"precision": "bf16-mixed"}, {"anchor_weight": 0.1, "map_loss": "adaptive_wing"}, {"schedule": "step", "milestones": [1]}]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=lambda o: next(iter(o)))
+def test_other_ways_to_train(tmp_path, options):
+    file = write_recipe(tmp_path, write_faces(tmp_path / "faces", 4), **options)
+    checkpoint = run_training(load_recipe(file), tmp_path / "run")
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"].values()
+    assert all(torch.isfinite(w).all() for w in weights)
+    assert all(w.dtype == torch.float32 for w in weights if w.is_floating_point())
+    found = losses(tmp_path / "run" / "metrics.csv")
+    assert all(0 < loss < 100 for loss in found.values())
