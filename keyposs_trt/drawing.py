@@ -31,7 +31,7 @@ _RIM = (30, 30, 30)
 _LOW_SCORE = 0.5
 _FAIR_SCORE = 0.7
 _NO_SCORE = 0.05  # below: the map is all but flat, whatever the others are
-_WIDE_SIGMA = 0.02  # of the face: above, the spread of a point is wider than its dot and is drawn as an ellipse
+_WIDE_SIGMA = 0.05  # of the face: above, a point may be off by more than the parts of a face are apart; it is drawn with its ellipse
 _SHIFT = 4  # OpenCV's fractional bits: drawing to 1/16 pixel
 _FAR = 30_000.0  # image pixels; OpenCV's coordinates are 32 bit with the fraction
 
@@ -61,7 +61,7 @@ def draw_landmarks(image: NDArray[np.uint8], faces: Iterable[Landmarks], *, boxe
 
 
 def uncertain_points(face: Landmarks) -> NDArray[np.bool_]:
-    """[L] bool: points with less than half of the face's median score, a score below 0.05, or a standard deviation above 2 % of the box."""
+    """[L] bool: points with less than half of the face's median score, a score below 0.05, or a standard deviation above 5 % of the box."""
     low = max(_NO_SCORE, _LOW_SCORE * _median(face.scores))
     return (face.scores < low) | (face.sigma > _WIDE_SIGMA * _size(face)) | ~np.isfinite(face.points).all(-1)
 
