@@ -98,10 +98,10 @@ def test_wide_covariance_is_an_ellipse_along_it(image: np.ndarray) -> None:
     assert uncertain_points(f).nonzero()[0].tolist() == [30]
     assert near(out, RED, f.points[30] + [2 * sigma, 0], 3) > 0
     assert near(out, RED, f.points[30] + [0, 2 * sigma], 3) == 0
-    slanted = changed(face(), 30, covariance=(400, 396, 400))
+    slanted = changed(face(), 30, covariance=(1024, 1014, 1024))
     out = draw_landmarks(image, [slanted])
-    assert near(out, RED, f.points[30] + [28 * 2**0.5, 28 * 2**0.5], 5) > 0
-    assert near(out, RED, f.points[30] + [28 * 2**0.5, -28 * 2**0.5], 5) == 0
+    assert near(out, RED, f.points[30] + [45 * 2**0.5, 45 * 2**0.5], 5) > 0
+    assert near(out, RED, f.points[30] + [45 * 2**0.5, -45 * 2**0.5], 5) == 0
 
 
 def test_sizes_follow_the_face() -> None:
