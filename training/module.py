@@ -63,7 +63,7 @@ class LandmarkModule(pl.LightningModule):
 
     def covariance_scale_of(self, size: int) -> float:
         """What the decoder's covariance is multiplied by: measured on validation faces, else learnt, else 1."""
-        learnt = math.exp(float(self.covariance_scale[str(size)])) if str(size) in self.covariance_scale else 1.0
+        learnt = math.exp(self.covariance_scale[str(size)].item()) if str(size) in self.covariance_scale else 1.0
         return self.measured_scales.get(size, learnt)
 
     def _suitable_map_loss(self) -> str:

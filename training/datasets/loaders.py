@@ -13,13 +13,14 @@ from keyposs_trt.datasets import open_dataset
 from keyposs_trt.errors import DataError
 from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.datasets.faces import AnnotatedFaces, PlainFaces
-from keyposs_trt.training.datasets.views import PlainViews, TrainingViews, ViewStore
+from keyposs_trt.training.datasets.views import TrainingViews, ViewStore
 from keyposs_trt.training.synthesis.generate import SynthesisOptions, portrait_jobs, render_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from keyposs_trt.datasets import Dataset as Annotations
+    from keyposs_trt.datasets import Face
     from keyposs_trt.training.processes import Processes
     from keyposs_trt.training.recipe import Recipe
 
@@ -154,10 +155,17 @@ def _views(recipe: Recipe, processes: Processes) -> tuple[Dataset, Dataset, int]
     else:  # the first process renders; where it fails, the launcher ends all of them
         files = [job[1] for job in portrait_jobs(options, cache)]
         _wait_for(files)
-    held = [f for f in files if f.stem.endswith(d.validation)]
     rest = [f for f in files if not f.stem.endswith(d.validation)]
-    if not held or not rest:
+    if len(rest) == len(files) or not rest:
         raise DataError("The recipe leaves no faces to train on or none to validate on; change data.validation.")
     flip = load_scheme(recipe.scheme).flip
     train = TrainingViews(ViewStore(rest), d.original_share, flip, n.input_size, recipe.target.crop_scale, t.seed, recipe.augment)
-    return train, PlainViews(ViewStore(held), n.input_size, recipe.target.crop_scale), t.samples
+    return train, PlainFaces(_held_portraits(recipe), recipe), t.samples
+
+
+def _held_portraits(recipe: Recipe) -> list[Face]:
+    """The portraits kept for validation, as they are and with the teacher's own points: what a model is measured by, not the label's."""
+    d = recipe.data
+    found = [face for folder in d.portraits for face in open_dataset(Path(d.root) / folder, "teacher").faces]
+    stems = [Path(face.image_name).stem for face in found]
+    return [face for face, stem in zip(found, stems, strict=True) if stem.endswith(d.validation) and not stem.endswith(d.hold_out)]

@@ -1,4 +1,4 @@
-"""Rendered views as a dataset: random crops for training, plain crops of the portraits themselves for validation."""
+"""Rendered views as a dataset: random crops for training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from keyposs_trt.crop import crop_faces
-from keyposs_trt.geometry import box_of_points, square_of_box, transform
+from keyposs_trt.geometry import box_of_points
 from keyposs_trt.training.datasets.augment import random_crop, random_pixels
 from keyposs_trt.training.datasets.wear import wear_something
 
@@ -79,23 +78,6 @@ class TrainingViews(Dataset):
         crop, points, _ = random_crop(image, points, box_of_points(points), self.flip_pairs, self.size, self.crop_scale, rng, self.augment)
         pixels = random_pixels(to_tensor(crop[..., ::-1]), rng, self.augment)
         return pixels, torch.from_numpy(points), torch.ones(len(points), dtype=torch.bool)
-
-
-class PlainViews(Dataset):
-    """The portraits themselves, cropped by the box of their points; items as in ``TrainingViews``."""
-
-    def __init__(self, store: ViewStore, size: int, crop_scale: float) -> None:
-        self.store, self.size, self.crop_scale = store, size, crop_scale
-
-    def __len__(self) -> int:
-        return len(self.store.originals)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        view = int(self.store.originals[index])
-        points = self.store.points[view]
-        squares = square_of_box(box_of_points(points), self.crop_scale)[None]
-        crops, matrices = crop_faces(self.store.image(view), squares, self.size)
-        return to_tensor(crops[0]), torch.from_numpy(transform(matrices[0], points)), torch.ones(len(points), dtype=torch.bool)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
