@@ -173,7 +173,7 @@ class TrainingRecipe:
             points and covariance together, and POPoS's on the anchors.
         likelihood_from: share of the steps after which the likelihood counts.
         finest_share: share of a batch for which the finest of several maps are made.
-        ema: decay of the averaged weights, which are the ones evaluated and exported; 0 for none.
+        ema: decay of the averaged weights, which are the ones evaluated and exported; it rises to this over the first steps. 0 for none.
         patience: epochs without a better validation NME after which training ends; 0 for never.
         clip: largest norm of the gradient; 0 for any.
         precision: ``32-true``, ``16-mixed`` or ``bf16-mixed``.

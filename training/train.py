@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -50,6 +51,23 @@ class _EarlyStop(EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 (a hook)
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class _Average(WeightAveraging):
+    """Exponential averages of the weights that begin as plain means: a short run is not averaged with what it began from."""
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(avg_fn=partial(_average, decay=decay))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:  # noqa: ARG002 (a hook)
+        return step_idx is not None
+
+
+def _average(average: torch.Tensor, value: torch.Tensor, count: torch.Tensor | int, decay: float) -> torch.Tensor:
+    """The average after ``count`` updates: its decay rises with them, (1 + n) / (10 + n), up to ``decay``."""
+    n = float(count)
+    d = min(decay, (1 + n) / (10 + n))
+    return d * average + (1 - d) * value
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):
@@ -112,7 +130,7 @@ def _trainer(recipe: Recipe, out: Path, processes: Processes, log_every: int) ->
         _ProgressBar(refresh_rate=10),
     ]
     if t.ema:
-        callbacks.insert(0, EMAWeightAveraging(decay=t.ema))
+        callbacks.insert(0, _Average(t.ema))
     if t.patience:
         callbacks.append(_EarlyStop("val_nme", patience=t.patience, mode="min"))
     several = processes.world > 1

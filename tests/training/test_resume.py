@@ -19,7 +19,7 @@ from tiny import losses, train, write_faces, write_recipe  # noqa: E402
 
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
 from keyposs_trt.training.recipe import load_recipe  # noqa: E402
-from keyposs_trt.training.train import _AtomicCheckpoints, run_training  # noqa: E402
+from keyposs_trt.training.train import _AtomicCheckpoints, _average, run_training  # noqa: E402
 
 
 def finish(process):
@@ -116,3 +116,11 @@ def test_other_ways_to_train(tmp_path, options):
     assert all(w.dtype == torch.float32 for w in weights if w.is_floating_point())
     found = losses(tmp_path / "run" / "metrics.csv")
     assert all(0 < loss < 100 for loss in found.values())
+
+
+def test_a_short_run_is_not_averaged_with_what_it_began_from():
+    average, values = torch.zeros(1), torch.linspace(1, 2, 60)
+    for n, value in enumerate(values):
+        average = value.clone() if n == 0 else _average(average, value, n, 0.999)
+    assert values[40] < average < values[-1]
+    assert _average(torch.zeros(1), torch.ones(1), 10**6, 0.999).item() == pytest.approx(0.001)
