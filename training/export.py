@@ -59,7 +59,13 @@ def network_of(module: LandmarkModule, size: int) -> LandmarkNet | HeatmapNet:
     return module.network.only(size) if isinstance(module.network, LandmarkNet) else module.network
 
 
-def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float] | None = None, heatmap: int | None = None) -> ModelSpec:
+def spec_of(
+    module: LandmarkModule,
+    decoder: str,
+    parameters: Mapping[str, float] | None = None,
+    heatmap: int | None = None,
+    name: str | None = None,
+) -> ModelSpec:
     """The contract metadata of a trained module.
 
     Args:
@@ -67,10 +73,11 @@ def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float
         decoder: ``wls``, ``plugin`` or ``none``.
         parameters: radius and prior of the decoder.
         heatmap: size of the maps; None for the finest.
+        name: of the model; None for the recipe's.
     """
     r, size = module.recipe, size_of(module, heatmap)
     return ModelSpec(
-        name=r.model_name(size),
+        name=name or r.model_name(size),
         scheme=load_scheme(r.scheme).name,
         points=len(load_scheme(r.scheme)),
         input_size=r.network.input_size,
@@ -88,13 +95,17 @@ def spec_of(module: LandmarkModule, decoder: str, parameters: Mapping[str, float
 
 
 def to_onnx(
-    module: LandmarkModule, decoder: str = "wls", parameters: Mapping[str, float] | None = None, heatmap: int | None = None
+    module: LandmarkModule,
+    decoder: str = "wls",
+    parameters: Mapping[str, float] | None = None,
+    heatmap: int | None = None,
+    name: str | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a trained module, float32, with preprocessing and decoder inside; arguments as of ``spec_of``."""
     network = network_of(module, size_of(module, heatmap))
     model = network_to_onnx(_HeatmapModel(network), module.recipe.network.input_size)
     model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
-    return attach_decoder(model, spec_of(module, decoder, parameters, heatmap))
+    return attach_decoder(model, spec_of(module, decoder, parameters, heatmap, name))
 
 
 def network_to_onnx(network: nn.Module, size: int) -> onnx.ModelProto:
@@ -122,6 +133,7 @@ def export_checkpoint(
     fp16_weights: bool = True,
     parameters: Mapping[str, float] | None = None,
     heatmap: int | None = None,
+    name: str | None = None,
 ) -> Path:
     """Exports a checkpoint to an ONNX file and checks it against PyTorch.
 
@@ -132,6 +144,7 @@ def export_checkpoint(
         fp16_weights: store the weights as float16; they are computed with in float32.
         parameters: radius and prior of the decoder, the defaults where left out.
         heatmap: size of the maps, of a run that trained several; None for the finest.
+        name: of the model; None for the recipe's, with the size where there are several.
 
     Raises:
         UsageError: a parameter of the decoder makes no sense, or there are no maps of this size.
@@ -141,8 +154,8 @@ def export_checkpoint(
     module = load_checkpoint(checkpoint)
     size = size_of(module, heatmap)
     check_decoder(decoder, module.recipe.target.sigma_of(size), parameters or {})
-    out = out or checkpoint.parent / f"{module.recipe.model_name(size)}.onnx"
-    model = to_onnx(module, decoder, parameters, size)
+    out = out or checkpoint.parent / f"{name or module.recipe.model_name(size)}.onnx"
+    model = to_onnx(module, decoder, parameters, size, name)
     if fp16_weights:
         model = store_weights_fp16(model)
     check_against_torch(model, module)

@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         foreign("--std", type=float, nargs=3, metavar="D", help="instead of --normalise: deviation of each channel"),
         foreign("--channels", choices=("rgb", "bgr"), help="their order in training (default: rgb)"),
         foreign("--crop-scale", type=float, metavar="K", help="side of the training crops over the face box (default: 1.25)"),
-        foreign("--name", help="short name, for reports (default: the file's)"),
     ]
+    add("--name", help="short name of the model, for reports (default: the recipe's or the file's)")
     parser.set_defaults(foreign_options=[action.dest for action in told])
 
 
@@ -101,7 +101,7 @@ def _from_checkpoint(args: argparse.Namespace) -> Path:
     common = (path, args.out, DECODERS[args.decoder], args.weights != "fp32", _parameters(args))
     if plain or holds_recipe(path):
         _require_ours(args, "a checkpoint")
-        return export_checkpoint(*common, heatmap=args.heatmap)
+        return export_checkpoint(*common, heatmap=args.heatmap, name=args.name)
     if args.heatmap is not None:
         raise UsageError(
             f"Leave out --heatmap, which chooses from what 'keyposs-trt train' trained together; '{path}' has maps of one size."
@@ -123,6 +123,8 @@ def _from_onnx(args: argparse.Namespace) -> Path:
     model = load_graph(path)
     if any(p.key.startswith(PREFIX) for p in model.metadata_props):
         _require_ours(args, "a model of this toolkit")
+        if args.name is not None:
+            raise UsageError(f"Leave out --name; '{args.model}' is a model of this toolkit and keeps its own.")
         model = change_decoder(model, DECODERS[args.decoder], _parameters(args))
     else:
         model = _graft(args, model, path.stem)
@@ -148,6 +150,8 @@ def _told(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("Normalisation is either --normalise, or --mean and --std together.")
     normalise = args.normalise or "imagenet" if args.mean is None else (args.mean, args.std)
     given = {k: getattr(args, k) for k in args.foreign_options if k not in ("normalise", "mean", "std") and getattr(args, k) is not None}
+    if args.name is not None:
+        given["name"] = args.name
     return {**given, "normalise": normalise}
 
 

@@ -117,6 +117,14 @@ def test_export_and_run(checkpoint, tmp_path, capsys):
     assert maps_only.stat().st_size > 1.5 * out.stat().st_size
 
 
+def test_a_model_may_have_another_name(checkpoint, tmp_path):
+    out = tmp_path / "other.onnx"
+    assert main(["export", str(checkpoint), "--name", "other", "--heatmap", "16", "-o", str(out)]) == 0
+    assert read_spec(out).name == "other"
+    assert main(["export", str(checkpoint), "--heatmap", "8", "-o", str(out)]) == 2
+    assert main(["export", str(out), "--name", "third", "-o", str(tmp_path / "third.onnx")]) == 2
+
+
 def test_an_export_that_computes_something_else_is_refused(checkpoint):
     module = load_checkpoint(checkpoint)
     model = to_onnx(module)
