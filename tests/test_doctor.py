@@ -142,7 +142,8 @@ def packages_of(extra: str) -> set[str]:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     lines = tomllib.loads(text)["project"]["optional-dependencies"][extra]
     names = {re.split(r"[<>=;\[ ]", line, maxsplit=1)[0] for line in lines}
-    return names - {"keyposs-trt"} | (packages_of("build") if "keyposs-trt[build]" in lines else set())
+    others = [other for line in lines if line.startswith("keyposs-trt[") for other in line[len("keyposs-trt[") : -1].split(",")]
+    return (names - {"keyposs-trt"}).union(*(packages_of(other) for other in others))
 
 
 def test_remedies_name_the_packages_of_the_extras(monkeypatch):
