@@ -47,6 +47,8 @@ class OnnxRuntimeRunner:
         """
         session = open_session(path, threads=threads, gpu=gpu)
         self.spec: ModelSpec = spec_of_session(session, path)
+        if self.spec.precision == "int8" and session.get_providers()[0] == "CPUExecutionProvider":
+            session = open_session(path, threads=threads, gpu=gpu, exact=True)
         self.provider: str = session.get_providers()[0]
         self._session: InferenceSession | None = session
         self._path = path

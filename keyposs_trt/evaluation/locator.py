@@ -67,7 +67,7 @@ class HeatmapNetwork:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "heatmaps.onnx"
             save_model(detach_decoder(model), file)
-            self._session: Any = open_session(file, threads=threads, gpu=gpu)
+            self._session: Any = open_session(file, threads=threads, gpu=gpu, exact=self.spec.precision == "int8")
         self._path = path
         self.provider: str = self._session.get_providers()[0]
 

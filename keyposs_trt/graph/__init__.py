@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keyposs_trt.graph.metadata import spec_of_session as spec_of_session
     from keyposs_trt.graph.precision import to_fp16 as to_fp16
     from keyposs_trt.graph.preprocessing import attach_preprocessing as attach_preprocessing
+    from keyposs_trt.graph.qdq import is_quantised as is_quantised
+    from keyposs_trt.graph.qdq import quantise as quantise
     from keyposs_trt.graph.saving import expand_weights as expand_weights
     from keyposs_trt.graph.saving import save_model as save_model
     from keyposs_trt.graph.saving import store_weights_fp16 as store_weights_fp16
@@ -32,6 +34,8 @@ _HOMES = {
     "detach_decoder": "attach",
     "expand_weights": "saving",
     "graft": "grafting",
+    "is_quantised": "qdq",
+    "quantise": "qdq",
     "read_spec": "metadata",
     "save_model": "saving",
     "spec_of_model": "metadata",

@@ -33,6 +33,7 @@ INPUT = "image"
 OUTPUTS = ("landmarks", "scores", "covariance")
 HEATMAPS = "heatmaps"
 DECODERS = ("none", "wls", "plugin")
+PRECISIONS = ("float", "int8")
 # Of a model that does not say: crops without a face stay below it, and faces of maps as wide as their targets well above.
 LOST_SCORE = 0.55
 
@@ -86,6 +87,7 @@ class ModelSpec:
         decoder_parameters: parameters of the decoder, radius and prior, the defaults where left out.
         covariance_scale: what the decoder's covariance is multiplied by inside the graph, so that it fits errors on annotated faces.
         lost_score: mean landmark score below which a crop shows no face; scores of models with other maps are not alike.
+        precision: ``float``, or ``int8`` for a graph with Q/DQ nodes, which must be computed as it is written.
         training_data: what it was trained on, in a sentence.
         licence: SPDX identifier of the weights' licence.
         format_version: version of this contract.
@@ -103,6 +105,7 @@ class ModelSpec:
     decoder_parameters: dict[str, float] = field(default_factory=dict)
     covariance_scale: float = 1.0
     lost_score: float = LOST_SCORE
+    precision: str = "float"
     training_data: str = "not stated"
     licence: str = "not stated"
     format_version: str = FORMAT_VERSION
@@ -115,6 +118,7 @@ class ModelSpec:
             (0 < self.sigma < math.inf, f"sigma must be positive, not {self.sigma}"),
             (self.grid in GRIDS, f"grid must be one of {', '.join(GRIDS)}, not {self.grid!r}"),
             (0 < self.crop_scale < math.inf, f"crop_scale must be positive, not {self.crop_scale}"),
+            (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}"),
             (0 <= self.lost_score <= 1, f"lost_score must be in 0..1, not {self.lost_score}"),
             (0 < self.covariance_scale < math.inf, f"covariance_scale must be positive, not {self.covariance_scale}"),
             (self.decoder in DECODERS, f"decoder must be one of {', '.join(DECODERS)}, not {self.decoder!r}"),
@@ -203,7 +207,7 @@ class ModelSpec:
         return cls(**values)
 
 
-_LATER = ("covariance_scale", "lost_score")  # keys that files of before have not, and whose default says what they are
+_LATER = ("covariance_scale", "lost_score", "precision")  # keys that files of before have not, and whose default says what they are
 _KINDS: dict[str, Any] = {
     "name": str,
     "scheme": str,
@@ -217,6 +221,7 @@ _KINDS: dict[str, Any] = {
     "decoder_parameters": dict,
     "covariance_scale": float,
     "lost_score": float,
+    "precision": str,
     "training_data": str,
     "licence": str,
     "format_version": str,

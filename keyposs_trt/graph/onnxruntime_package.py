@@ -53,14 +53,32 @@ def load_session(path: str | os.PathLike[str], options: Any, providers: Sequence
     return _open(str(path), path, options, providers)
 
 
-def session_in_memory(model: bytes, source: object) -> InferenceSession:
+def session_in_memory(model: bytes, source: object, threads: int | None = None, exact: bool = False) -> InferenceSession:
     """An inference session on the CPU of a model that is no file yet; ``source`` names it in messages.
+
+    Args:
+        threads: CPU threads; None for all cores.
+        exact: see ``compute_exactly``.
 
     Raises:
         ModelError: it is not a model ONNX Runtime can load.
         BackendError: ONNX Runtime is not installed, or the model decodes with TensorRT's plugin.
     """
-    return _open(model, source, require_onnxruntime().SessionOptions(), ["CPUExecutionProvider"])
+    options = require_onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if exact:
+        compute_exactly(options)
+    return _open(model, source, options, ["CPUExecutionProvider"])
+
+
+def compute_exactly(options: Any) -> None:
+    """Has a graph with Q/DQ nodes computed as it is written, which is the arithmetic of TensorRT's INT8.
+
+    Otherwise ONNX Runtime fuses the pairs and their convolutions into integer kernels. On processors without VNNI these saturate sums of
+    two products in 16 bits, which no GPU does.
+    """
+    options.graph_optimization_level = require_onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
 def _open(model: str | bytes, source: object, options: Any, providers: Sequence[str]) -> InferenceSession:

@@ -37,7 +37,7 @@ def test_another_version(version):
 
 
 @pytest.mark.parametrize(
-    "key", [k for k in tiny_spec().to_metadata() if not k.endswith(("format_version", "covariance_scale", "lost_score"))]
+    "key", [k for k in tiny_spec().to_metadata() if not k.endswith(("format_version", "covariance_scale", "lost_score", "precision"))]
 )
 def test_missing_key(key):
     data = tiny_spec().to_metadata()
@@ -62,6 +62,7 @@ def test_missing_key(key):
         ("covariance_scale", "0"),
         ("covariance_scale", "-1"),
         ("lost_score", "2"),
+        ("precision", "fp8"),
         ("decoder", "argmax"),
         ("decoder", "Plugin"),
         ("decoder_parameters", "[1, 2]"),
