@@ -130,11 +130,11 @@ def _check_names(args: argparse.Namespace) -> None:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuses outputs that cannot be, before minutes of work."""
-    from keyposs_trt.evaluation.ced import check_plot
     from keyposs_trt.images import WRITABLE_SUFFIXES
+    from keyposs_trt.plots import check_plot
 
     if args.ced:
-        check_plot(args.ced)
+        check_plot(args.ced, "--ced")
     if args.worst and Path(args.worst).suffix.lower() not in WRITABLE_SUFFIXES:
         raise UsageError(f"--worst cannot write '{args.worst}': sheets are {', '.join(sorted(WRITABLE_SUFFIXES))}; choose one of these.")
     taken = {**{Path(model).resolve(): "a model" for model in args.models}, Path(args.data).resolve(): "the data set"}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keyposs_trt.errors import BackendError, UsageError
-from keyposs_trt.files import atomic_path
+from keyposs_trt.plots import check_plot, save_plot
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES = (".png", ".pdf", ".svg")
 LIMIT = 0.1  # NME at the right end, where AUC ends
 
 
@@ -30,22 +27,6 @@ def cumulative(errors: NDArray[np.float64], limit: float = LIMIT) -> tuple[NDArr
     return np.r_[0, values, limit], np.r_[0, shares, shares[-1] if len(shares) else 0]
 
 
-def check_plot(path: str | os.PathLike[str]) -> Any:
-    """The class of matplotlib's figures.
-
-    Raises:
-        UsageError: the file's suffix is not one of ``SUFFIXES``.
-        BackendError: matplotlib is not installed.
-    """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--ced cannot write '{path}': plots are {', '.join(SUFFIXES)}; choose one of these.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise BackendError("The CED plot needs matplotlib, which is not installed: pip install matplotlib.") from e
-    return Figure
-
-
 def plot_ced(path: str | os.PathLike[str], curves: Mapping[str, NDArray[np.float64]], norm: str) -> None:
     """Draws one curve for each name and the NME [F] of its faces.
 
@@ -53,7 +34,7 @@ def plot_ced(path: str | os.PathLike[str], curves: Mapping[str, NDArray[np.float
         UsageError, BackendError: see ``check_plot``.
         OutputError: the file cannot be written.
     """
-    figure = check_plot(path)(figsize=(6, 4.5), layout="constrained")
+    figure = check_plot(path, "--ced")(figsize=(6, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, errors in curves.items():
         values, shares = cumulative(errors)
@@ -61,5 +42,4 @@ def plot_ced(path: str | os.PathLike[str], curves: Mapping[str, NDArray[np.float
     axes.set(xlim=(0, 100 * LIMIT), ylim=(0, 100), xlabel=f"NME in % of {norm}", ylabel="faces in %")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=Path(path).suffix.lower()[1:])
+    save_plot(figure, path)

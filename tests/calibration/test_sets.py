@@ -79,9 +79,9 @@ def test_refused(folder, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(DataError, match="no folder"):
         collect(empty / "nothing", 1, one_box, size=8)
-    with pytest.raises(DataError, match="has 0 images with a face among 0, 1 are needed"):
+    with pytest.raises(DataError, match="has 0 images with a face among 0 images, 1 are needed"):
         collect(empty, 1, one_box, size=8)
-    with pytest.raises(DataError, match="has 12 images with a face among 12, 13 are needed"):
+    with pytest.raises(DataError, match="has 12 images with a face among 12 images, 13 are needed"):
         collect(folder, 13, one_box, size=8)
     with pytest.raises(UsageError, match="at least one image, not 0"):
         collect(folder, 0, one_box, size=8)
@@ -90,7 +90,7 @@ def test_refused(folder, tmp_path_factory):
 def test_an_unreadable_image_is_named(folder):
     broken = "more/broken.jpg"
     (folder / broken).write_bytes(b"not an image")
-    with pytest.raises(DataError, match=rf"{broken}.* take it out of the folder"):
+    with pytest.raises(DataError, match=rf"{broken}.* take it out of the folder, or skip"):
         collect(folder, 13, one_box, size=8)
 
 
