@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from keyposs_trt.cli.arguments import whole_number
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx
+
     from keyposs_trt.engine.build import BuildResult
+    from keyposs_trt.engine.manifest import Manifest
 
 HELP = "build TensorRT engines from a model"
 
 _MANUAL = """\
-For each precision this writes NAME_PRECISION_BACKEND.plan and its manifest, the
+For each heatmap size and precision this writes NAME_PRECISION_BACKEND.plan and its manifest, the
 same name with .json added. The manifest says what the plan was built from and
 for, and how to build it again; a plan is not loaded without it, so keep both
 together.
 
 precisions:
   fp32, fp16      from the model as it was exported
-  int8            from a model that carries Q/DQ nodes
+  int8            from a model that carries Q/DQ nodes, or with the ranges of
+                  NAME.calibration.json (see keyposs-trt calibrate); those of the
+                  shipped models are shipped
 
 backends:
   tensorrt-rtx    builds without a GPU, for the desktop GPUs named with --gpu:
@@ -31,15 +39,18 @@ backends:
   tensorrt        builds on and for the GPU of this machine
 
 The precision of the convolutions is checked before each build: an engine that
-would not be in the precision asked for is an error. One precision that fails does
+would not be in the precision asked for is an error. One engine that fails does
 not keep the others from being built; TensorRT's own words are shown then, and
-with --debug always.
+with --debug always. An engine that is there, and that would become just the same,
+is not built again.
 
 examples:
   keyposs-trt build
       the shipped model in fp32 and fp16, into ./engines
   keyposs-trt build face.onnx --precision fp16 --gpu sm89 -o out
       one engine for RTX 40 GPUs, into ./out
+  keyposs-trt build face68 --heatmap 64 32 16 8 4 --precision fp32 fp16 int8
+      the whole family in every precision
 
 exit code: 0 if every engine was built, 1 if any failed, 2 for a usage error
 """
@@ -53,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", nargs="?", metavar="MODEL", help="an ONNX file or the short name of a shipped model (default: the one that is shipped)")
     add("-o", "--output", metavar="DIR", default="engines", help="folder for plans and manifests (default: engines)")
     add("--precision", nargs="+", metavar="P", default=["fp32", "fp16"], help="fp32, fp16, int8 (default: fp32 fp16)")
+    add("--heatmap", nargs="+", type=whole_number, metavar="S", help="heatmap sizes of a family of models named MODEL-S, such as face68")
     add("--backend", default="auto", metavar="B", help="tensorrt, tensorrt-rtx, or auto: the first that is installed (default: auto)")
     add(
         "--gpu",
@@ -62,27 +74,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     batch = "faces in one call; the engine is tuned for BEST (default: 1:4:16)"
     add("--batch", type=_batch, metavar="MIN:BEST:MAX", default=(1, 4, 16), help=batch)
-    add("--workspace", type=int, metavar="MIB", help="scratch memory the build may use (default: the runtime's own limit)")
+    add("--workspace", type=int, metavar="MIB", help="scratch memory the build may use (default: half of what the GPU has free)")
+    add("--calibration", metavar="FILE", help="ranges for int8 (default: NAME.calibration.json beside the model)")
+    kinds = "with tensorrt: a plan for all GPUs from Ampere on, or for newer TensorRTs too (then with the plugin inside)"
+    add("--compatible", nargs="+", metavar="KIND", default=[], help=f"hardware, version; {kinds}")
+    add("--force", action="store_true", help="build even what is there")
+    add("--check", metavar="PATH", help="measure the NME of each engine's graph on this annotated data set, for the manifest")
+    add("--check-format", metavar="F", help="its format (default: found out)")
+    add("--check-split", metavar="S", help="one part of it alone")
+    add("--check-faces", type=whole_number, metavar="N", default=128, help="faces to measure on (default: 128)")
     add("--json", metavar="FILE|-", help="write the results as JSON, with the manifests; - is standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Builds; 1 if an engine failed."""
     from keyposs_trt.engine.build import build_engine
+    from keyposs_trt.files import require_writable
 
     out = sys.stderr if args.json == "-" else sys.stdout
     if args.json and args.json != "-":
-        _require_writable(Path(args.json))
+        require_writable(args.json)
     line = _ProgressLine(sys.stderr)
     try:
         results = build_engine(
             args.model,
             args.output,
             precision=args.precision,
+            heatmap=args.heatmap,
             backend=args.backend,
             gpu=args.gpu,
             batch=args.batch,
             workspace=None if args.workspace is None else args.workspace << 20,
+            calibration=args.calibration,
+            compatibility=args.compatible,
+            force=args.force,
+            measure=_measure(args),
             progress=line.show,
         )
     finally:
@@ -92,6 +118,24 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _write_json(results, args.json)
     return 1 if any(r.error for r in results) else 0
+
+
+def _measure(args: argparse.Namespace) -> Callable[[onnx.ModelProto, onnx.ModelProto], dict[str, Any]] | None:
+    """Measures the accuracy of a graph that was built, on the CPU; None where nobody asked."""
+    if not args.check:
+        return None
+    from keyposs_trt.calibration.inputs import Source
+    from keyposs_trt.calibration.judge import Measurer
+
+    return Measurer(Source(args.check, args.check_format, args.check_split), args.check_faces)
+
+
+def _accuracy(manifest: Manifest) -> str:
+    found = manifest.measured
+    if found is None:
+        return ""
+    cost = 100 * (found["nme"] - found["nme_fp32"])
+    return f", NME {100 * found['nme']:.3f} % ({cost:+.3f}), drift p99 {found['drift_p99']:.3f} px"
 
 
 def _batch(text: str) -> tuple[int, int, int]:
@@ -107,7 +151,8 @@ def _report(result: BuildResult, out: TextIO, debug: bool) -> None:
     if result.manifest is not None:
         m = result.manifest
         size, runtime = f"{m.plan_bytes / 1e6:.2f} MB", f"{m.runtime} {m.runtime_version}"
-        out.write(f"{result.plan}  {m.precision}, {size}, {runtime}, {' '.join(m.targets)}, {result.seconds:.1f} s\n")
+        took = "there already" if result.skipped else f"{result.seconds:.1f} s"
+        out.write(f"{result.plan}  {m.precision}, {size}, {runtime}, {' '.join(m.targets)}, {took}{_accuracy(m)}\n")
     else:
         sys.stderr.write(f"error: {result.error}\n")
     for note in result.notes:
@@ -127,26 +172,11 @@ def _write_json(results: list[BuildResult], target: str) -> None:
         path.write_text(text)
 
 
-def _require_writable(target: Path) -> None:
-    """Tries, and leaves nothing: better no build than one whose report is lost.
-
-    Raises:
-        OutputError: there can be no file ``target``.
-    """
-    from keyposs_trt.files import atomic_path
-
-    with suppress(_DoneTryingError), atomic_path(target) as path:
-        path.touch()
-        raise _DoneTryingError
-
-
-class _DoneTryingError(Exception):
-    """Makes ``atomic_path`` take back what was tried."""
-
-
 def _as_dict(result: BuildResult) -> dict[str, Any]:
     return {
+        "model": result.model,
         "precision": result.precision,
+        "skipped": result.skipped,
         "plan": None if result.plan is None else str(result.plan),
         "error": None if result.error is None else str(result.error),
         "seconds": round(result.seconds, 3),

@@ -14,39 +14,26 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.engine.gpu import current_gpu, query_driver
+from keyposs_trt.engine.manifest_values import checked_values
 from keyposs_trt.engine.plugin_library import find_library
-from keyposs_trt.engine.versions import BACKENDS, TENSORRT, TENSORRT_RTX, load_backend
+from keyposs_trt.engine.versions import TENSORRT, TENSORRT_RTX, load_backend, version_numbers
 from keyposs_trt.errors import BackendError, ModelError
 from keyposs_trt.files import atomic_path, read_bytes
-from keyposs_trt.graph.contract import FORMAT_VERSION, PLUGIN_NAME, PLUGIN_VERSION, ModelSpec
+from keyposs_trt.graph.contract import PLUGIN_NAME, PLUGIN_VERSION, ModelSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from keyposs_trt.engine.gpu import Gpu
 
 MANIFEST_VERSION = 1
 SUFFIX = ".json"
 _CHUNK = 1 << 20
-# What JSON must give for a field, by the field's annotation.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, NoneType),
-    "int": (int,),
-    "int | None": (int, NoneType),
-    "float": (int, float),
-    "dict[str, float]": (dict,),
-    "dict[str, str] | None": (dict, NoneType),
-    "dict[str, dict[str, int]]": (dict,),
-    "tuple[str, ...]": (list,),
-    "tuple[int, int, int]": (list,),
-    "ModelSpec": (dict,),
-}
+_LATER: dict[str, Any] = {"plugin": None, "calibration": None, "measured": None, "engine_types": None, "compatibility": []}
 
 
 @dataclass(frozen=True)
@@ -75,6 +62,12 @@ class Manifest:
         created: UTC, ISO 8601.
         build_seconds: time the build took.
         plugin: ``name``, ``version`` and ``sha256`` of the library of the plugin that the plan needs to run; None for none.
+        calibration: of an int8 plan whose Q/DQ nodes were placed at the build: ``file``, ``sha256``, ``method``, ``percentile``,
+            ``source``, ``samples``, ``set_sha256``, ``excluded``, ``accuracy``; None where the model brought them along.
+        measured: accuracy of the graph at the build, by ONNX Runtime on the CPU: ``data``, ``faces``, ``nme_fp32``, ``nme``, ``drift``,
+            ``drift_p99``; None where it was not measured.
+        engine_types: convolutions of the finished engine by the type of their input; None where it could not be opened or did not tell.
+        compatibility: ``hardware`` and ``version``, as asked for.
         manifest_version: version of this file format.
     """
 
@@ -98,7 +91,11 @@ class Manifest:
     tool: str
     created: str
     build_seconds: float
-    plugin: dict[str, str] | None = None  # not in the manifests of the first release
+    plugin: dict[str, str] | None = None  # this and what follows is not in the manifests of the first release
+    calibration: dict[str, Any] | None = None
+    measured: dict[str, Any] | None = None
+    engine_types: dict[str, int] | None = None
+    compatibility: tuple[str, ...] = ()
     manifest_version: int = MANIFEST_VERSION
 
     def rebuild_command(self, folder: str | os.PathLike[str] | None = None, targets: Iterable[str] | None = None) -> str:
@@ -114,6 +111,10 @@ class Manifest:
         words += ["--batch", ":".join(map(str, self.batch))]
         if self.workspace is not None:
             words += ["--workspace", str(self.workspace >> 20)]
+        if self.calibration is not None:
+            words += ["--calibration", str(self.calibration.get("file"))]
+        if self.compatibility:
+            words += ["--compatible", *self.compatibility]
         if folder is not None:
             words += ["-o", str(folder)]
         return shlex.join(words)
@@ -146,7 +147,7 @@ class Manifest:
                 "build the engine again with this keyposs-trt, or install the one that wrote it."
             )
         try:
-            return cls(**_checked({f.name: {"plugin": None, **values}[f.name] for f in fields(cls)}))
+            return cls(**checked_values(cls, {f.name: {**_LATER, **values}[f.name] for f in fields(cls)}))
         except KeyError as e:
             raise ModelError(f"The manifest '{source}' lacks {e}; build the engine again with 'keyposs-trt build'.") from None
         except (TypeError, ValueError, ModelError) as e:
@@ -256,11 +257,11 @@ def check_machine(plan: object, manifest: Manifest, runtime_version: str, gpu: G
     again = f"build it again here: {manifest.rebuild_command(folder)}"
     if manifest.runtime == TENSORRT and manifest.platform != this_platform():
         raise ModelError(f"The engine '{plan}' was built on {manifest.platform}, this machine is {this_platform()}; {again}")
-    if manifest.runtime_version != runtime_version:
+    if manifest.runtime_version != runtime_version and not _newer_will_do(manifest, runtime_version):
         raise ModelError(
             f"The engine '{plan}' was built with {title} {manifest.runtime_version}, this machine has {title} {runtime_version}; {again}"
         )
-    if gpu is not None and gpu.target not in manifest.targets:
+    if gpu is not None and gpu.target not in manifest.targets and not ("hardware" in manifest.compatibility and gpu.capability >= (8, 0)):
         again = f"build it again: {manifest.rebuild_command(folder, [gpu.target])}"
         raise ModelError(
             f"The engine '{plan}' was built for {', '.join(manifest.targets)}, the GPU here is {gpu.name} ({gpu.target}); {again}"
@@ -312,40 +313,6 @@ def this_platform() -> str:
     return f"{sys.platform}-{platform.machine().lower()}"
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a manifest with their Python types; rejects wrong kinds, since the file may have been edited."""
-    _check_kinds(Manifest, values)
-    spec, plan, batch, targets, layers = (values[name] for name in ("spec", "plan", "batch", "targets", "layers"))
-    spec_of_plan = ModelSpec.from_record(spec)
-    _check_kinds(ModelSpec, spec_of_plan.__dict__)
-    for ok, what in (
-        (spec_of_plan.format_version == FORMAT_VERSION, f"the spec has format version {spec_of_plan.format_version}, not {FORMAT_VERSION}"),
-        (plan not in ("", "..") and Path(plan).name == plan, f"plan is {plan!r}, not a file name"),
-        (values["runtime"] in BACKENDS, f"runtime is {values['runtime']!r}, not one of {', '.join(BACKENDS)}"),
-        (values["workspace"] is None or values["workspace"] > 0, f"workspace is {values['workspace']!r}, not a number of bytes"),
-        (len(batch) == 3 and all(type(n) is int and n > 0 for n in batch), f"batch is {batch!r}, not three positive numbers"),
-        (targets and all(isinstance(t, str) for t in targets), f"targets is {targets!r}, not a list of names"),
-        (_is_plugin(values["plugin"], spec_of_plan.decoder), f"plugin is {values['plugin']!r}, not a name, version and sha256"),
-        (all(_counts(types) for types in layers.values()), f"layers is {layers!r}, not numbers by layer and data type"),
-    ):
-        if not ok:
-            raise ValueError(what)
-    return {**values, "spec": spec_of_plan, "batch": tuple(batch), "targets": tuple(targets)}
-
-
-def _check_kinds(of: type[Manifest | ModelSpec], values: Mapping[str, Any]) -> None:
-    """Compares values with the annotations of the fields; bool is an int in Python, but nothing here is one."""
-    for f in fields(of):
-        value = values[f.name]
-        if isinstance(value, bool) or not isinstance(value, _KINDS[str(f.type)]):
-            raise ValueError(f"{f.name} is {value!r}, not of the type {f.type}")
-
-
-def _is_plugin(plugin: Any, decoder: str) -> bool:
-    if plugin is None:
-        return decoder != "plugin"
-    return set(plugin) == {"name", "version", "sha256"} and all(isinstance(v, str) for v in plugin.values())
-
-
-def _counts(types: Any) -> bool:
-    return isinstance(types, dict) and all(type(n) is int for n in types.values())
+def _newer_will_do(manifest: Manifest, runtime_version: str) -> bool:
+    """Whether the plan is version-compatible and the runtime is no older than the one that built it."""
+    return "version" in manifest.compatibility and version_numbers(runtime_version) >= version_numbers(manifest.runtime_version)

@@ -100,7 +100,12 @@ def load_library(backend: Backend, log: Log) -> dict[str, str]:
             registry.load_library(str(path))
         if not _registered(registry):
             raise BackendError(f"{backend.title} {backend.version} cannot load the plugin '{path}' ({log.reason}); build it again here.")
-    return {"name": PLUGIN_NAME, "version": PLUGIN_VERSION, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return described()
+
+
+def described() -> dict[str, str]:
+    """``name``, ``version`` and ``sha256`` of the library, as the manifest records them; BackendError where there is none."""
+    return {"name": PLUGIN_NAME, "version": PLUGIN_VERSION, "sha256": hashlib.sha256(find_library().read_bytes()).hexdigest()}
 
 
 def _registered(registry: Any) -> bool:

@@ -21,6 +21,7 @@ from keyposs_trt.graph.contract import HEATMAPS, INPUT
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -92,6 +93,13 @@ class TensorRTRunner:
 
     def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
         """Runs the plan on crops [N, S, S, 3] uint8 RGB; N may be 0 and larger than the plan's largest batch."""
+        return self._call(crops, None)
+
+    def in_steps(self, crops: NDArray[np.uint8], lap: Callable[[str], object]) -> Outputs:
+        """As a call, but step by step, see ``keyposs_trt.engine.runner.StepRunner``."""
+        return self._call(crops, lap)
+
+    def _call(self, crops: NDArray[np.uint8], lap: Callable[[str], object] | None) -> Outputs:
         crops = check_crops(crops, self.spec)
         if not len(crops):
             return empty_outputs(self.spec)
@@ -99,7 +107,7 @@ class TensorRTRunner:
         with self._lock:
             if self._context is None:
                 raise BackendError(f"The runner of '{self._path}' is closed; open the engine again.")
-            parts = [self._run(crops[i : i + largest]) for i in range(0, len(crops), largest)]
+            parts = [self._run(crops[i : i + largest], lap) for i in range(0, len(crops), largest)]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in self.spec.outputs}
         return decode_heatmaps(whole[HEATMAPS], self.spec) if HEATMAPS in whole else Outputs(**whole)
 
@@ -123,7 +131,10 @@ class TensorRTRunner:
         self._log = Log(backend)  # TensorRT keeps a bare pointer to the logger
         self._runtime = backend.trt.Runtime(self._log.logger)
         if self._manifest.plugin is not None:
-            load_library(backend, self._log)
+            if "version" in self._manifest.compatibility:
+                self._runtime.engine_host_code_allowed = True  # the plan holds the library itself
+            else:
+                load_library(backend, self._log)
         engine: Any = self._runtime.deserialize_cuda_engine(plan)
         context: Any = None if engine is None else engine.create_execution_context()
         if engine is None or context is None:
@@ -147,7 +158,7 @@ class TensorRTRunner:
         self._context.set_tensor_address(name, address)
         return _Tensor(name, shape, dtype, address)
 
-    def _run(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def _run(self, crops: NDArray[np.uint8], lap: Callable[[str], object] | None) -> dict[str, NDArray[Any]]:
         """At most one largest batch; float32 outputs by name."""
         count = len(crops)
         missing = self._manifest.batch[0] - count
@@ -157,12 +168,22 @@ class TensorRTRunner:
         if not self._context.set_input_shape(INPUT, crops.shape):
             raise BackendError(f"The engine takes no batch of {len(crops)}: {self._log.reason}.")
         self._cuda.upload(image.address, crops)
+        self._end_step("copy in", lap)
         if not self._context.execute_async_v3(self._cuda.stream):
             raise BackendError(f"The engine failed: {self._log.reason}; run the ONNX model on the CPU to compare.")
+        self._end_step("network", lap)
         found = {}
         for name in self.spec.outputs:
             tensor = self._tensors[name]
             found[name] = np.empty((len(crops), *tensor.shape), tensor.dtype)
             self._cuda.download(found[name], tensor.address)
         self._cuda.synchronise()
+        if lap is not None:
+            lap("copy out")
         return {name: array[:count].astype(np.float32, copy=False) for name, array in found.items()}
+
+    def _end_step(self, name: str, lap: Callable[[str], object] | None) -> None:
+        """Tells that a step is over, once the device has done it; without somebody to tell, nobody waits for it."""
+        if lap is not None:
+            self._cuda.synchronise()
+            lap(name)

@@ -6,10 +6,12 @@
 | strong typing | a network flag | always on, the flag may go | always on, the flag is accepted |
 | targets | the GPU at hand | the GPU at hand | compute capabilities, no GPU needed |
 | timing cache | fine | fine | asks for a GPU: switched off |
+| plans for other GPUs, newer versions | flags | flags | GPUs are named; none |
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
 BACKENDS = (TENSORRT, TENSORRT_RTX)
 CURRENT = "current"
+COMPATIBILITIES = ("hardware", "version")
 # TensorRT-RTX: Ampere, Ada and Blackwell share a plan; one that must also run on Turing can be slower, so sm75 is asked for by name.
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
 OLDEST_TENSORRT = (10, 3)
@@ -71,8 +74,8 @@ class Backend:
         flag = getattr(self.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         return builder.create_network(0 if flag is None else 1 << int(flag))
 
-    def configure(self, config: Any, targets: Sequence[str], workspace: int | None) -> None:
-        """Sets targets, workspace limit (bytes) and the timing cache, and makes fp32 mean fp32.
+    def configure(self, config: Any, targets: Sequence[str], workspace: int | None, compatibility: Sequence[str] = ()) -> None:
+        """Sets targets, workspace limit (bytes), compatibility and the timing cache, and makes fp32 mean fp32.
 
         By default TensorRT rounds the inputs of fp32 convolutions to TF32, whose mantissa is as short as fp16's.
         """
@@ -80,11 +83,34 @@ class Backend:
         if workspace is not None:
             config.set_memory_pool_limit(self.trt.MemoryPoolType.WORKSPACE, workspace)
         if not self.is_rtx:
+            # The engine inspector tells the types of layers only then.
+            config.profiling_verbosity = self.trt.ProfilingVerbosity.DETAILED
+            if "version" in compatibility:
+                config.set_flag(self.trt.BuilderFlag.VERSION_COMPATIBLE)
+            if "hardware" in compatibility:
+                config.hardware_compatibility_level = self.trt.HardwareCompatibilityLevel.AMPERE_PLUS
             return
         config.set_flag(self.trt.BuilderFlag.DISABLE_TIMING_CACHE)
         config.num_compute_capabilities = len(targets)
         for i, target in enumerate(targets):
             config.set_compute_capability(getattr(self.trt.ComputeCapability, target.upper()), i)
+
+    def check_compatibility(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        """The kinds of compatibility, in order.
+
+        Raises:
+            UsageError: one that is unknown, that TensorRT-RTX does not have, or that a Jetson does not.
+        """
+        for kind in kinds:
+            if kind not in COMPATIBILITIES:
+                raise UsageError(f"'{kind}' is no compatibility; known are {', '.join(COMPATIBILITIES)}.")
+        if kinds and self.is_rtx:
+            raise UsageError(
+                "TensorRT-RTX plans run on the GPUs that they were built for, under their own version; leave compatibility out."
+            )
+        if "hardware" in kinds and platform.machine().lower() == "aarch64":
+            raise UsageError("A hardware-compatible plan does not run on a Jetson; leave that out and build on each kind of board.")
+        return tuple(kind for kind in COMPATIBILITIES if kind in kinds)
 
     def known_targets(self) -> tuple[str, ...]:
         """Names ``--gpu`` takes: sm75 ... and ``current`` for TensorRT-RTX, ``current`` alone for TensorRT."""

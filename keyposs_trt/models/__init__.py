@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import ModelError
 from keyposs_trt.files import file_mode
-
-if TYPE_CHECKING:
-    import os
 
 DEFAULT = "face68-32"
 
@@ -20,6 +18,21 @@ _FOLDER = Path(__file__).parent
 def model_names() -> list[str]:
     """Short names of the shipped models, sorted; each has a model card, ``NAME.md``, beside it."""
     return sorted(path.stem for path in _FOLDER.glob("*.onnx"))
+
+
+def at_heatmap(name_or_path: str | os.PathLike[str] | None, size: int) -> str:
+    """The member of a family of models, named ``NAME-SIZE``, that has this heatmap size.
+
+    Args:
+        name_or_path: the family (``face68``, ``out/my.onnx``), or any member of it (``face68-32``); None for that of ``DEFAULT``.
+        size: in heatmap pixels.
+
+    Returns:
+        What ``resolve`` takes; whether there is such a model is left to it.
+    """
+    given = DEFAULT if name_or_path is None else os.fspath(name_or_path)
+    stem, suffix = (given[:-5], given[-5:]) if given.lower().endswith(".onnx") else (given, "")
+    return f"{re.sub(r'-[0-9]+$', '', stem)}-{size}{suffix}"
 
 
 def resolve(name_or_path: str | os.PathLike[str] | None = None) -> Path:

@@ -55,7 +55,9 @@ def fake_trt(**more: Any) -> SimpleNamespace:
     return SimpleNamespace(
         __version__="1.7.1.116",
         NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
-        BuilderFlag=SimpleNamespace(DISABLE_TIMING_CACHE="no cache", TF32="tf32"),
+        BuilderFlag=SimpleNamespace(DISABLE_TIMING_CACHE="no cache", TF32="tf32", VERSION_COMPATIBLE="newer"),
+        ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
+        HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS="ampere+"),
         MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
         ComputeCapability=SimpleNamespace(__members__=members, **members),
         **more,
@@ -129,6 +131,27 @@ def test_tensorrt_gets_the_workspace_and_no_targets():
     config = Recorder()
     TRT.configure(config, ("sm87",), 1 << 20)
     assert config.calls == [("clear", "tf32"), ("workspace", 1 << 20)]
+
+
+def test_tensorrt_gets_compatibility():
+    config = Recorder()
+    TRT.configure(config, ("sm86",), None, ("hardware", "version"))
+    assert ("set", "newer") in config.calls
+    assert (config.hardware_compatibility_level, config.profiling_verbosity) == ("ampere+", "detailed")
+
+
+def test_compatibility_is_checked(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert TRT.check_compatibility(["version", "hardware"]) == ("hardware", "version")
+    assert RTX.check_compatibility(()) == ()
+    with pytest.raises(UsageError, match="'gpu' is no compatibility; known are hardware, version"):
+        TRT.check_compatibility(["gpu"])
+    with pytest.raises(UsageError, match="TensorRT-RTX plans run on the GPUs that they were built for"):
+        RTX.check_compatibility(["version"])
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(UsageError, match="does not run on a Jetson"):
+        TRT.check_compatibility(["hardware"])
+    assert TRT.check_compatibility(["version"]) == ("version",)
 
 
 def test_targets():
