@@ -1,4 +1,4 @@
-"""Milliseconds a face, stage by stage, at batch 1: detect, crop, network, decode, map back, draw.
+"""Milliseconds a face, stage by stage, at batch 1: detect, crop, network, decode, map back, draw; in turn and alone.
 
     python benchmarks/stages.py [--model NAME|FILE] [--image FILE] [--threads 2] [--repeat 200] [--json FILE|-]
 
@@ -8,7 +8,7 @@ called many times in a row: the difference is what its neighbours' threads and c
 
 The decoder is part of the model's graph. To time it by itself, the graph is cut at its heatmaps (needs the onnx package) and
 both halves run as models of their own; ``whole graph`` is the uncut one, for comparison. Without onnx, network and decoder are
-timed together.
+timed together. ``keyposs-trt bench`` measures a frame instead of a face, with what is around these stages, and any runtime.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +23,13 @@ import cv2
 import numpy as np
 
 from keyposs_trt import Landmarker, __version__
+from keyposs_trt.bench.halves import split
+from keyposs_trt.bench.stopwatch import once
 from keyposs_trt.crop import crop_faces
 from keyposs_trt.drawing import draw_landmarks
-from keyposs_trt.engine.runner import decode_heatmaps
-from keyposs_trt.engine.session import open_session
 from keyposs_trt.errors import KeypossError
 from keyposs_trt.files import atomic_path
 from keyposs_trt.geometry import invert, square_of_box, transform, transform_covariance
-from keyposs_trt.graph.contract import HEATMAPS, INPUT, OUTPUTS
 from keyposs_trt.models import DEFAULT, resolve
 
 if TYPE_CHECKING:
@@ -79,11 +75,12 @@ def main() -> int:
 def measure(model: str, image: NDArray[np.uint8], threads: int, repeat: int) -> dict[str, Any]:
     """All figures, in milliseconds a face."""
     path = resolve(model)
-    with tempfile.TemporaryDirectory() as folder, Landmarker.load(path, "onnxruntime", threads=threads) as landmarker:
+    with Landmarker.load(path, "onnxruntime", threads=threads) as landmarker:
         faces = landmarker(image)
         if not faces:
             raise KeypossError("The detector finds no face in this image; give another with --image.")
-        network, decode = halves(path, landmarker, Path(folder), threads)
+        halves = split(path, landmarker.spec, threads)
+        network, decode = (halves.network, halves.decode) if halves else (landmarker.runner, None)
         stages: Stages = {}
         crops, _ = crop_faces(
             image, square_of_box(np.stack([f.box for f in faces]), landmarker.spec.crop_scale), landmarker.spec.input_size
@@ -113,44 +110,6 @@ def measure(model: str, image: NDArray[np.uint8], threads: int, repeat: int) -> 
     }
 
 
-def halves(
-    path: Path, landmarker: Landmarker, folder: Path, threads: int
-) -> tuple[Callable[[NDArray[np.uint8]], Any], Callable[[Any], list[NDArray[np.float32]]] | None]:
-    """The network (crops to heatmaps) and the decoder (heatmaps to landmarks, scores, covariance)."""
-    spec = landmarker.spec
-    if spec.decoder == "none":
-        session = open_session(path, threads=threads)
-
-        def decode(maps: Any) -> list[NDArray[np.float32]]:
-            out = decode_heatmaps(maps, spec)
-            return [out.landmarks, out.scores, out.covariance]
-
-        return (lambda crops: session.run([HEATMAPS], {INPUT: crops})[0]), decode
-    if find_spec("onnx") is None:
-        session = open_session(path, threads=threads)
-        return (lambda crops: session.run(list(OUTPUTS), {INPUT: crops})), None
-    cut_at_heatmaps(path, folder)
-    head, tail = (open_session(folder / name, threads=threads) for name in ("head.onnx", "tail.onnx"))
-    return (
-        lambda crops: head.run([HEATMAPS], {INPUT: crops})[0],
-        lambda maps: tail.run(list(OUTPUTS), {HEATMAPS: maps}),  # pyright: ignore[reportReturnType]
-    )
-
-
-def cut_at_heatmaps(path: Path, folder: Path) -> None:
-    """Writes ``head.onnx`` and ``tail.onnx``: the graph before and after its tensor ``heatmaps``."""
-    import onnx
-    from onnx.utils import Extractor
-
-    model = onnx.load(str(path))
-    known = {v.name: v for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    if HEATMAPS not in {v.name for v in model.graph.value_info}:
-        model.graph.value_info.append(known[HEATMAPS])
-    extractor = Extractor(model)
-    onnx.save(extractor.extract_model([INPUT], [HEATMAPS]), str(folder / "head.onnx"))
-    onnx.save(extractor.extract_model([HEATMAPS], list(OUTPUTS)), str(folder / "tail.onnx"))
-
-
 def one_pass(
     image: NDArray[np.uint8], landmarker: Landmarker, network: Callable[..., Any], decode: Callable[..., Any] | None, repeat: int = 1
 ) -> dict[str, float]:
@@ -173,23 +132,15 @@ def one_pass(
     if decode:
         maps = outputs
         seconds["decode"], outputs = clock(lambda: decode(maps))
-    points, scores, covariance = outputs
 
     def map_back() -> Any:
         back = invert(matrices)
-        return transform(back, points), transform_covariance(back, covariance)
+        return transform(back, outputs.landmarks), transform_covariance(back, outputs.covariance)
 
     seconds["map back"], (mapped, spread) = clock(map_back)
-    faces = [landmarker._result((p, s, c), b, 1.0) for p, s, c, b in zip(mapped, scores, spread, found.boxes, strict=True)]
+    faces = [landmarker._result((p, s, c), b, 1.0) for p, s, c, b in zip(mapped, outputs.scores, spread, found.boxes, strict=True)]
     seconds["draw"], _ = clock(lambda: draw_landmarks(image, faces))
     return seconds
-
-
-def once(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds a call takes, and its result."""
-    start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
 
 
 def summary(times: list[float]) -> dict[str, float]:

@@ -82,6 +82,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Tries, and leaves nothing but the folder: better no long work than one whose result is lost.
+
+    Raises:
+        OutputError: there can be no file ``path``.
+    """
+    with suppress(_DoneTryingError), atomic_path(path) as temporary:
+        temporary.touch()
+        raise _DoneTryingError
+
+
+class _DoneTryingError(Exception):
+    """Makes ``atomic_path`` take back what was tried."""
+
+
 def read_bytes(path: str | os.PathLike[str], what: str, most: int = -1) -> bytes:
     """The bytes of a file, or the first ``most`` of them; ``what`` names it in messages ("image", "model").
 

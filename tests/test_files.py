@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyposs_trt.errors import InputError, OutputError
-from keyposs_trt.files import atomic_path, file_mode, is_utf8, read_bytes, temporary_beside
+from keyposs_trt.files import atomic_path, file_mode, is_utf8, read_bytes, require_writable, temporary_beside
 
 
 def test_the_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -116,3 +116,16 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     for path, message in (("nowhere", "There is no model"), ("", "is a folder, not a model"), ("empty", "is empty")):
         with pytest.raises(InputError, match=message):
             read_bytes(tmp_path / path, "model")
+
+
+def test_trying_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    old = tmp_path / "old.txt"
+    old.write_text("old")
+    require_writable(old)
+    require_writable(tmp_path / "new" / "a.txt")
+    assert old.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["new", "old.txt"]
+    with pytest.raises(OutputError, match="it is a folder"):
+        require_writable(tmp_path)
+    with pytest.raises(OutputError, match="Cannot write"):
+        require_writable(old / "a.txt")

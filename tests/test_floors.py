@@ -13,6 +13,7 @@ FLOORS = {
     "cli": 5,
     "video": 4,
     "evaluation": 4,
+    "bench": 4,
     "training": 4,
     "calibration": 4,
     "doctor": 4,
@@ -30,6 +31,7 @@ FLOORS = {
     "crop": 1,
     "landmarks": 1,
     "metrics": 1,
+    "plots": 1,
     "images": 1,
     "errors": 0,
     "files": 0,
@@ -39,7 +41,9 @@ FLOORS = {
 ALLOWED = {
     ("landmarker", "detection"),
     ("contact_sheet", "drawing"),
+    ("bench", "video"),
     ("engine", "graph"),
+    ("training", "calibration"),
     ("crop", "geometry"),
     ("files", "errors"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from keyposs_trt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -67,6 +68,18 @@ class Runner(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+@runtime_checkable
+class StepRunner(Protocol):
+    """A runner that can also tell where its time goes."""
+
+    def in_steps(self, crops: NDArray[np.uint8], lap: Callable[[str], object]) -> Outputs:
+        """As a call, but it waits for the device after each step and gives its name to ``lap``: ``copy in``, ``network``, ``copy out``.
+
+        The names come again for each piece where the crops are more than the largest batch.
+        """
+        ...
 
 
 def open_runner(path: str | os.PathLike[str], backend: str = "auto", threads: int | None = None) -> Runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert done.value.code == 0
     for name in VERBS:
-        assert f"\n    {name} " in out
+        assert re.search(rf"^    {name}\s", out, re.M)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

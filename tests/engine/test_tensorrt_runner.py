@@ -19,7 +19,7 @@ from keyposs_trt.engine import manifest as manifest_module
 from keyposs_trt.engine.build import build_engine
 from keyposs_trt.engine.gpu import Driver, Gpu, current_gpu
 from keyposs_trt.engine.manifest import Manifest, this_platform, write_plan
-from keyposs_trt.engine.runner import open_runner
+from keyposs_trt.engine.runner import StepRunner, open_runner
 from keyposs_trt.engine.tensorrt_runner import TensorRTRunner
 from keyposs_trt.engine.versions import Backend, installed_backends
 from keyposs_trt.errors import BackendError, ModelError, UsageError
@@ -222,6 +222,20 @@ def test_any_number_of_crops(machine, count):
     assert out.covariance.shape == (count, POINTS, 3)
     assert_array_equal(out.scores[:, 0], 10 * np.arange(count))
     assert m.engine.calls == {1: [1], 4: [4], 9: [4, 4, 1]}[count]
+
+
+def test_in_steps_gives_the_same_and_waits_for_each(machine):
+    m = machine()
+    steps = []
+
+    def lap(step):
+        steps.append((step, m.cuda.synchronised))
+
+    with TensorRTRunner(m.path) as runner:
+        assert isinstance(runner, StepRunner)
+        found, whole = runner.in_steps(crops(5), lap), runner(crops(5))
+    assert_array_equal(found.landmarks, whole.landmarks)
+    assert steps == [("copy in", True), ("network", True), ("copy out", True)] * 2
 
 
 def test_no_crops_run_nothing(machine):
