@@ -201,7 +201,9 @@ class _Choice:
 
     def offer(self, sample: Sample, image: NDArray[np.uint8]) -> None:
         """Takes a face in, unless its crop shows nothing."""
-        if _cropped(image, sample.box, self.size, self.crop_scale).std() < _FLAT:
+        crop = _cropped(image, sample.box, self.size, self.crop_scale)
+        edge = round(self.size * (1 - 1 / self.crop_scale) / 2)  # around the box, where a crop may reach over the image's border
+        if crop[edge : self.size - edge, edge : self.size - edge].std() < _FLAT:
             what = f"{sample.name}: the face crop is of one colour"
             if not self._skip:
                 raise DataError(f"{what}, and ranges measured on it would be wrong; take the image out, or skip what has problems.")
