@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.calibration.macs import multiply_adds
 from keyposs_trt.graph import expand_weights
-from keyposs_trt.graph.placement import place
+from keyposs_trt.graph.placement import weighted_nodes
 from keyposs_trt.graph.qdq import network_of
 
 if TYPE_CHECKING:
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
 
 
 def to_record(
-    calibration: Calibration, model: onnx.ModelProto, output: Path, ranges: Path, cache: str | None, decision: Decision | None
+    calibration: Calibration,
+    model: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    output: Path,
+    ranges: Path,
+    cache: str | None,
+    decision: Decision | None,
 ) -> dict[str, Any]:
-    """Everything that was done, ready for JSON; ``output`` is written already."""
-
+    """Everything that was done, ready for JSON; ``quantised`` is the model made, written to ``output`` already."""
     graph = network_of(model).graph
-    placement = place(graph, calibration.excluded)
+    layers = _int8_layers(quantised.graph)
+    kept = [n.name for n in weighted_nodes(graph) if n.name not in layers]
     macs = multiply_adds(graph)
     total = sum(macs.values())
     size = len(expand_weights(model).SerializeToString())
@@ -38,14 +44,20 @@ def to_record(
         "source": calibration.source,
         "samples": calibration.samples,
         "set_sha256": calibration.set_sha256,
-        "layers_int8": len(placement.nodes),
-        "layers_kept": placement.kept,
-        "int8_share": sum(macs.get(n, 0) for n in placement.nodes) / total if total else None,
+        "layers_int8": len(layers),
+        "layers_kept": kept,
+        "int8_share": sum(macs.get(n, 0) for n in layers) / total if total else None,
         "bytes": output.stat().st_size,
         "bytes_fp32": size,
         "accuracy": calibration.accuracy,
         "decision": None if decision is None else decision.to_record(),
     }
+
+
+def _int8_layers(graph: onnx.GraphProto) -> list[str]:
+    """The weighted operators that take dequantised input: what was done, whoever placed the nodes."""
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return [node.name for node in weighted_nodes(graph) if node.input[0] in dequantised]
 
 
 def to_lines(record: dict[str, Any]) -> list[str]:

@@ -137,7 +137,7 @@ def _calibrate(args: argparse.Namespace) -> int:
         _write(to_cache(calibration.ranges, args.cache_version), args.write_cache)
     if decision is not None and args.plot:
         plot_trade(args.plot, decision)
-    record = to_record(calibration, model, output, ranges, args.write_cache, decision)
+    record = to_record(calibration, model, quantised, output, ranges, args.write_cache, decision)
     if args.json:
         _write(json.dumps(record, indent=2) + "\n", args.json)
     if args.json != "-":
