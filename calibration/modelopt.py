@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
@@ -100,7 +99,7 @@ def quantise_with_modelopt(
         tool=f"keyposs-trt {__version__}, modelopt {getattr(import_module('modelopt'), '__version__', 'of unknown version')}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-    return calibration, attach_decoder(found, replace(spec, precision="int8"))
+    return calibration, attach_decoder(found, spec)
 
 
 def _ranges(graph: onnx.GraphProto) -> dict[str, float]:

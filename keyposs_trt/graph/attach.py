@@ -46,7 +46,7 @@ def attach_decoder(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
     The decoder ``wls`` is standard operators, float32 whatever the network is; ``plugin`` is one node for TensorRT's plugin, which takes
     the maps as they are. All names of either start with ``decode/``. Preprocessing may be attached before or after. With
-    ``decoder = none`` the graph keeps its heatmaps and gets the metadata only.
+    ``decoder = none`` the graph keeps its heatmaps and gets the metadata only. A graph with Q/DQ nodes is said to be int8.
 
     Args:
         model: a graph, opset 17 or later, whose only output is ``heatmaps`` [N, L, H, H], float32 or float16.
@@ -64,6 +64,8 @@ def attach_decoder(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     tidy(model)
     graph = model.graph
     _check(model, spec)
+    if any(node.op_type == "DequantizeLinear" for node in graph.node):
+        spec = replace(spec, precision="int8")
     element = graph.output[0].type.tensor_type.elem_type
     del graph.output[:]
     if spec.decoder == "none":

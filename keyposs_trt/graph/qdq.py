@@ -6,7 +6,6 @@ weights are stored as int8 behind a DequantizeLinear.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +81,7 @@ def quantise(
         BuildError: a range is missing or makes no sense, or the network cannot be cast to float16.
         BackendError: onnx or onnx-graphsurgeon is not installed.
     """
-    spec = replace(spec_of_model(model, "the model"), precision="int8")
+    spec = spec_of_model(model, "the model")
     network = network_of(model)
     placement = place(network.graph, exclude)
     if corrections:
