@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO := demo
 PHOTO := examples/astronaut.jpg
-# Precision and GPUs of `make engines`.
+# GPUs of `make engines`.
 GPUS ?= sm86 sm89 sm120
 
 BIN := $(VENV)/bin
@@ -41,8 +41,8 @@ format: $(VENV)/.dev ## let ruff format and mend the code
 bench: $(VENV)/.build ## milliseconds a face, stage by stage
 	@$(BIN)/python benchmarks/stages.py
 
-engines: $(VENV)/.dev ## FP32 and FP16 TensorRT-RTX engines of the shipped model; needs no GPU
-	@$(BIN)/keyposs-trt build face68-32 -o engines --backend tensorrt-rtx --precision fp32 fp16 --gpu $(GPUS)
+engines: $(VENV)/.dev ## TensorRT-RTX engines of all shipped models in every precision; needs no GPU
+	@$(BIN)/keyposs-trt build face68 --heatmap 64 32 16 8 4 -o engines --backend tensorrt-rtx --precision fp32 fp16 int8 --gpu $(GPUS)
 
 clean: ## remove what was made, but keep the environment
 	rm -rf $(DEMO) engines build dist .pytest_cache .ruff_cache .hypothesis

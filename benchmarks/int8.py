@@ -1,11 +1,11 @@
-"""What FP16 and INT8 cost: NME, drift and size of models in every precision and by every calibration method, on the CPU with TensorRT's arithmetic.
+"""What FP16 and INT8 cost: NME, drift and size of models in every precision and by every calibration method.
 
     python benchmarks/int8.py [MODEL ...] [--data ../shared/data] [--samples 512] [--methods mse minmax percentile entropy]
 
-FP16 is the graph cast, INT8 the Q/DQ graph of the calibration beside the model ("shipped"), and with --methods of ranges measured here over portraits and
-headshots seen in training. Measured on the unseen set (73 portraits whose number ends in 7) against the teacher's points, and on the six photographs of 300W
-and WFLW against their annotations. Drift is the distance from the FP32 model's landmarks in crop pixels; bytes are the network's constants over those
-in FP32.
+FP16 is the graph cast, INT8 the Q/DQ graph of the calibration beside the model ("shipped"), and with --methods of ranges measured here
+over portraits and headshots seen in training. All run on the CPU with TensorRT's arithmetic, on the unseen set (73 portraits whose number
+ends in 7) against the teacher's points, and on the six photographs of 300W and WFLW against their annotations. Drift is the distance from
+the FP32 model's landmarks in crop pixels; bytes are the network's constants over those in FP32.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Calibrates the shipped models: ``NAME.calibration.json`` beside each, with which ``keyposs-trt build NAME --precision int8`` needs no images.
+"""Calibrates the shipped models: ``NAME.calibration.json`` beside each, so that their INT8 engines need no images.
 
     python scripts/calibrate_shipped.py [MODEL ...] [--data ../shared/data]
 
-Ranges by mse over 512 portraits and headshots that the models were trained on, as the runtime crops them; layers are kept in FP16 until the NME on 128
-of the same faces is within 0.05 points of FP32 (none, so far). The unseen set takes no part: benchmarks/int8.py measures on it. Histograms are left out
-of the files, which makes them small.
+Ranges by mse over 512 portraits and headshots that the models were trained on, as the runtime crops them; layers are kept in FP16 until
+the NME on 128 of the same faces is within 0.05 points of FP32. The unseen set takes no part: benchmarks/int8.py measures on it.
+Histograms are left out of the files, which makes them small.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def main() -> None:
         calibration = calibrate(model, crops, Method("mse"), name=name, source=SOURCE, threads=args.threads)
         judge = Judge(model, labelled_faces(Source(args.data, "teacher", "seen"), spec, FACES), args.threads)
         with tqdm(desc=name, unit="model", leave=False, file=sys.stderr) as bar:
-            decision = decide(
-                model, calibration, judge, TOLERANCE, name=name, progress=lambda done, total, bar=bar: bar.update(done - bar.n)
-            )
+            decision = decide(model, calibration, judge, TOLERANCE, name=name, progress=lambda done, _, bar=bar: bar.update(done - bar.n))
         print(name)
         print("\n".join(trade(decision)))
         write_calibration(decision.applied_to(calibration, SOURCE), (args.out or path.parent) / f"{name}{SUFFIX}", histograms=False)
