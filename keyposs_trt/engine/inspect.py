@@ -1,4 +1,4 @@
-"""What a file is and whether it runs here: ONNX models, plans, manifests, checkpoints.
+"""What a file is and whether it runs here: ONNX models, plans, manifests, calibrations, checkpoints.
 
 Files are told apart by their content; the suffix decides only where content cannot (a plan of an unknown runtime).
 """
@@ -13,6 +13,8 @@ from keyposs_trt.engine.manifest import SUFFIX, Manifest, manifest_path, open_pl
 from keyposs_trt.engine.runner import PLAN_SUFFIXES
 from keyposs_trt.errors import KeypossError, ModelError
 from keyposs_trt.files import read_bytes
+from keyposs_trt.graph.calibration_file import FORMAT as CALIBRATION
+from keyposs_trt.graph.calibration_file import read_calibration
 
 if TYPE_CHECKING:
     import os
@@ -30,8 +32,8 @@ def inspect_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         path: the file, or the short name of a shipped model (which goes before a file of that name).
 
     Returns:
-        ``file``, ``kind`` (onnx, plan, manifest, checkpoint, safetensors), ``bytes``, ``runs_here`` with the ``reason`` where it does
-        not, and what there is to say of the kind; everything fits into JSON.
+        ``file``, ``kind`` (onnx, plan, manifest, calibration, checkpoint, safetensors), ``bytes``, ``runs_here`` with the ``reason``
+        where it does not, and what there is to say of the kind; everything fits into JSON.
 
     Raises:
         InputError: the file is missing, empty, a folder or not readable.
@@ -49,7 +51,8 @@ def _kind(path: Path, head: bytes) -> tuple[str, Callable[[Path], dict[str, Any]
     if head[1:8] == _PLAN_TAG or suffix in PLAN_SUFFIXES:
         return "plan", _explain_plan
     if head.lstrip()[:1] == b"{":
-        return "manifest", _explain_manifest
+        is_calibration = CALIBRATION.encode() in head
+        return ("calibration", _explain_calibration) if is_calibration else ("manifest", _explain_manifest)
     if suffix == ".safetensors":
         from keyposs_trt.engine.inspect_checkpoint import explain_safetensors
 
@@ -64,7 +67,7 @@ def _kind(path: Path, head: bytes) -> tuple[str, Callable[[Path], dict[str, Any]
         return "onnx", explain_onnx
     raise ModelError(
         f"'{path}' is nothing this toolkit knows; give an ONNX model, an engine (.plan), its manifest (.plan.json), "
-        "or a checkpoint (.ckpt, .pt, .safetensors)."
+        "a calibration (.calibration.json) or a checkpoint (.ckpt, .pt, .safetensors)."
     )
 
 
@@ -75,6 +78,30 @@ def _explain_plan(path: Path) -> dict[str, Any]:
     except ModelError as e:
         return {**found, "manifest": None, "runs_here": False, "reason": str(e)}
     return {**found, **runs_plan(path)}
+
+
+def _explain_calibration(path: Path) -> dict[str, Any]:
+    c = read_calibration(path)
+    facts = (
+        "model",
+        "network_sha256",
+        "method",
+        "percentile",
+        "source",
+        "samples",
+        "set_sha256",
+        "excluded",
+        "accuracy",
+        "tool",
+        "created",
+    )
+    found = {key: getattr(c, key) for key in facts}
+    found |= {"ranges": len(c.ranges), "corrections": len(c.corrections), "histograms": len(c.histograms)}
+    return {
+        **found,
+        "runs_here": False,
+        "reason": f"It holds ranges for an engine: keyposs-trt build {c.model} --precision int8 --calibration {path}",
+    }
 
 
 def _explain_manifest(path: Path) -> dict[str, Any]:

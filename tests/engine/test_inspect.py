@@ -351,3 +351,13 @@ def test_anything_else(tmp_path, name, content, error, words):
 def test_folder(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         inspect_file(tmp_path)
+
+
+def test_a_calibration_is_explained(tmp_path):
+    from keyposs_trt.graph.calibration_file import Calibration, write_calibration
+
+    file = tmp_path / "face.calibration.json"
+    write_calibration(Calibration("face.onnx", "a" * 64, "mse", None, "photos", 256, "b" * 64, {"x": 1.0}, tool="t", created="now"), file)
+    found = inspect_file(file)
+    assert (found["kind"], found["method"], found["samples"], found["ranges"]) == ("calibration", "mse", 256, 1)
+    assert f"keyposs-trt build face.onnx --precision int8 --calibration {file}" in found["reason"]
