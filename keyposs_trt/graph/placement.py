@@ -97,6 +97,8 @@ class _Net:
         self.nodes = list(graph.node)
         self.maker = {name: node for node in self.nodes for name in node.output}
         self.constants = {i.name for i in graph.initializer} | {n.output[0] for n in self.nodes if n.op_type == "Constant"}
+        # Exporters give weights that are equal once, and to the others by an Identity.
+        self.constants |= {n.output[0] for n in self.nodes if n.op_type == "Identity" and n.input[0] in self.constants}
         self.outputs = {o.name for o in graph.output}
         self.takers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
         for node in self.nodes:

@@ -116,6 +116,14 @@ def test_weights_that_are_computed_stay():
     assert found.kept["dynamic"] == "weights are no constants"
 
 
+def test_weights_behind_an_identity_are_constants():
+    graph = graph_of(conv("a", "b", 4, 4), conv("b", "z", 4, 4))
+    node = next(n for n in graph.node if n.name == "z")
+    node.input[1] = "same"
+    graph.node.insert(0, helper.make_node("Identity", ["b.w"], ["same"], "same"))
+    assert place(graph).nodes == ("b", "z")
+
+
 def test_exclude():
     parts = (conv("a", "b", 4, 4), conv("b", "z", 4, 4))
     found = place(graph_of(*parts), ["b"])
