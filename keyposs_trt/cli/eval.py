@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from keyposs_trt.cli.arguments import whole_number
+from keyposs_trt.cli.arguments import box_scale, whole_number
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="landmarks",
         help="what faces are cropped by (default: landmarks)",
     )
-    add(
-        "--box-scale", metavar="X", type=_scale, default=1.0, help="make the boxes X times as large, before the model's margin (default: 1)"
-    )
+    scale = "make the boxes X times as large, before the model's margin (default: 1)"
+    add("--box-scale", metavar="X", type=box_scale, default=1.0, help=scale)
     add("--detector", metavar="NAME", default="blazeface", help="for --boxes detector (default: blazeface)")
     add("--sigma", type=float, metavar="PIXELS", help="of a published checkpoint (.pth): sigma of its targets in heatmap pixels, mostly 2")
     add("--grid", choices=("corner", "half_pixel"), help="of a published checkpoint: where heatmap pixels lie, mostly corner")
@@ -171,13 +170,3 @@ def _write(text: str, target: str) -> None:
         return
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _scale(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0.1 to 10")
-    return value

@@ -22,7 +22,7 @@ from keyposs_trt.errors import KeypossError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-VERBS = ("run", "dataset", "train", "eval", "export", "calibrate", "build", "bench", "inspect", "doctor")
+VERBS = ("run", "dataset", "train", "eval", "export", "calibrate", "build", "compare", "bench", "inspect", "doctor")
 GRACE = 2.0  # seconds in which more signals are ignored, so that an impatient second Ctrl-C does not stop the clearing up
 
 

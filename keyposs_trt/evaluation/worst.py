@@ -43,12 +43,12 @@ def draw_worst(located: Located, errors: NDArray[np.float64], decoder: int = 0, 
     for i in worst_faces(errors, located.missed, number):
         face = located.dataset.faces[i]
         what = "missed" if located.missed[i] else f"{100 * errors[i]:.1f} %"
-        tiles.append(_tile(face, located.points[decoder, i], f"{what} {face.image_name}"))
+        tiles.append(draw_face(face, located.points[decoder, i], f"{what} {face.image_name}"))
     return contact_sheet(tiles)
 
 
-def _tile(face: Face, found: NDArray[np.float32], caption: str) -> NDArray[np.uint8]:
-    """[SIDE + 18, SIDE, 3] uint8 BGR."""
+def draw_face(face: Face, found: NDArray[np.float32], caption: str) -> NDArray[np.uint8]:
+    """[SIDE + 18, SIDE, 3] uint8 BGR: one face of a sheet with the points that were ``found`` [L, 2], image pixels."""
     import cv2
 
     seen = np.ones(len(face.points), bool) if face.labelled is None else face.labelled

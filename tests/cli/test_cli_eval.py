@@ -164,7 +164,7 @@ def test_pictures(model, root, tmp_path, capsys):
 def test_without_matplotlib(model, root, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert evaluated(model, "--data", root, "--ced", "a.png") == 1
-    assert capsys.readouterr().err == "error: The CED plot needs matplotlib, which is not installed: pip install matplotlib.\n"
+    assert capsys.readouterr().err == "error: --ced needs matplotlib, which is not installed: pip install matplotlib.\n"
 
 
 def test_an_image_that_breaks_off_is_counted(model, root, capsys):
