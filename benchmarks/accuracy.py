@@ -21,7 +21,7 @@ from keyposs_trt import Landmarker
 from keyposs_trt.evaluation import LabelledFace, Report, evaluate, read_mmpose_json
 from keyposs_trt.evaluation.measure import predict
 from keyposs_trt.geometry import square_of_box
-from keyposs_trt.graph import save_model, to_fp16
+from keyposs_trt.graph import rounded, save_model, to_fp16
 from keyposs_trt.models import DEFAULT, resolve
 from keyposs_trt.training.synthesis.generate import find_portraits
 from keyposs_trt.training.uncertainty import mahalanobis_squared, radius_squared
@@ -57,7 +57,7 @@ def fp16(model: Path, faces: list[LabelledFace]) -> tuple[Report, dict[str, floa
 
     with tempfile.TemporaryDirectory() as folder:
         cast = Path(folder) / "fp16.onnx"
-        save_model(to_fp16(onnx.load(model)), cast)
+        save_model(rounded(to_fp16(onnx.load(model))), cast)  # ONNX Runtime would drop the roundings between layers
         with Landmarker.load(model, detector=None) as full, Landmarker.load(cast, detector=None) as half:
             sides = square_of_box(np.stack([f.box for f in faces]), full.spec.crop_scale)[:, 2]
             moved = np.linalg.norm(predict(full, faces) - predict(half, faces), axis=-1) * (full.spec.input_size / sides)[:, None]

@@ -12,7 +12,7 @@ from keyposs_trt.crop import crop_faces
 from keyposs_trt.decode import wls
 from keyposs_trt.errors import DataError, InputError
 from keyposs_trt.geometry import square_of_box, transform
-from keyposs_trt.graph import change_decoder
+from keyposs_trt.graph import change_decoder, rounded
 from keyposs_trt.graph.contract import INPUT, OUTPUTS
 from keyposs_trt.graph.metadata import spec_of_model
 from keyposs_trt.graph.onnxruntime_package import session_in_memory
@@ -79,7 +79,7 @@ class Judge:
         self.reference = self._verdict(self._points)
 
     def __call__(self, model: onnx.ModelProto) -> Verdict:
-        """Measures a model of the same crops, with the arithmetic that TensorRT uses (``compute_exactly``)."""
+        """Measures a model on the same crops, with the arithmetic that TensorRT uses (``rounded``, ``compute_exactly``)."""
         return self._verdict(self.landmarks(model))
 
     def landmarks(self, model: onnx.ModelProto) -> NDArray[np.float32]:
@@ -87,6 +87,7 @@ class Judge:
         spec = spec_of_model(model, "the model")
         if spec.decoder == "plugin":  # the same decoder in operators that run here
             model = change_decoder(model, "wls")
+        model = rounded(model)
         session: Any = session_in_memory(model.SerializeToString(), spec.name, self._threads, exact=True)
         outputs = list(OUTPUTS[:1]) if spec.decoder != "none" else list(spec.outputs)
         found = [session.run(outputs, {INPUT: self._crops[i : i + _BATCH]})[0] for i in range(0, self.faces, _BATCH)]

@@ -1,7 +1,6 @@
 """ONNX graphs that stand for engines: the same network in the same precision, computed on the CPU as an engine rounds.
 
-ONNX Runtime has no float16 kernels for x86 processors. It computes an FP16 graph in float32 and drops the rounding between two layers, so
-that the graph drifts less there than in an engine. A twin has every rounding as an operator of its own, which no optimiser takes away.
+See ``keyposs_trt.graph.rounding`` for what makes a twin out of a graph.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from keyposs_trt.engine.onnx_file import load_onnx
 from keyposs_trt.engine.precision import FP16, FP32, INT8
 from keyposs_trt.errors import InputError
-from keyposs_trt.graph import change_decoder, is_quantised, save_model, to_fp16
+from keyposs_trt.graph import change_decoder, is_quantised, rounded, save_model, to_fp16
 from keyposs_trt.graph.calibration_file import (
     SUFFIX,
     Calibration,
@@ -24,7 +21,7 @@ from keyposs_trt.graph.calibration_file import (
     read_calibration,
     require_calibration,
 )
-from keyposs_trt.graph.onnx_package import FLOAT, FLOAT16, copy_of, element_types, require_onnx
+from keyposs_trt.graph.onnx_package import FLOAT16, element_types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
     import onnx
 
     from keyposs_trt.graph.contract import ModelSpec
-
-_EXACT, _HALF = "/exact", "/half"
 
 
 @dataclass(frozen=True)
@@ -162,48 +157,3 @@ def _file_of(given: Path, model: Path) -> Path | None:
 def _network(file: Path) -> str:
     calibration: Calibration = read_calibration(file)
     return calibration.network_sha256
-
-
-def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in float32, where every tensor that was float16 is rounded to float16 by two Casts.
-
-    What a DequantizeLinear gives is not rounded: an engine multiplies the whole numbers themselves and scales the sum in float32. An engine
-    that computes a convolution and the addition behind it in one kernel rounds once less than the graph says, so that a twin drifts as much
-    as an engine or a little more. Tensors keep their names.
-
-    Raises:
-        BackendError: onnx is not installed.
-    """
-    onnx = require_onnx()
-    model = copy_of(model)
-    graph, types = model.graph, element_types(model)
-    for constant in graph.initializer:
-        _widen(constant)
-    for value in graph.output:
-        if value.type.tensor_type.elem_type == FLOAT16:
-            value.type.tensor_type.elem_type = FLOAT
-    nodes = []
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i == FLOAT16:
-                attribute.i = FLOAT
-            elif attribute.type == onnx.AttributeProto.TENSOR:
-                _widen(attribute.t)
-        nodes.append(node)
-        for i, name in enumerate(node.output):
-            if types.get(name) == FLOAT16 and node.op_type != "DequantizeLinear":
-                node.output[i] = name + _EXACT
-                nodes.append(onnx.helper.make_node("Cast", [name + _EXACT], [name + _HALF], name + _HALF, to=FLOAT16))
-                nodes.append(onnx.helper.make_node("Cast", [name + _HALF], [name], name + "/rounded", to=FLOAT))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.value_info[:]
-    return model
-
-
-def _widen(tensor: onnx.TensorProto) -> None:
-    """A float16 constant becomes float32, in place."""
-    from onnx import numpy_helper
-
-    if tensor.data_type == FLOAT16:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keyposs_trt.graph.preprocessing import attach_preprocessing as attach_preprocessing
     from keyposs_trt.graph.qdq import is_quantised as is_quantised
     from keyposs_trt.graph.qdq import quantise as quantise
+    from keyposs_trt.graph.rounding import rounded as rounded
     from keyposs_trt.graph.saving import expand_weights as expand_weights
     from keyposs_trt.graph.saving import save_model as save_model
     from keyposs_trt.graph.saving import store_weights_fp16 as store_weights_fp16
@@ -37,6 +38,7 @@ _HOMES = {
     "is_quantised": "qdq",
     "quantise": "qdq",
     "read_spec": "metadata",
+    "rounded": "rounding",
     "save_model": "saving",
     "spec_of_model": "metadata",
     "spec_of_session": "metadata",

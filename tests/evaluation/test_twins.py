@@ -8,8 +8,8 @@ import pytest
 from model_zoo import spot_image, tiny_model
 
 from keyposs_trt.engine.runner import open_runner
-from keyposs_trt.evaluation.twins import Workshop, rounded
-from keyposs_trt.graph import change_decoder, save_model, to_fp16
+from keyposs_trt.evaluation.twins import Workshop
+from keyposs_trt.graph import change_decoder, rounded, save_model, to_fp16
 from keyposs_trt.graph.contract import INPUT
 from keyposs_trt.graph.onnx_package import FLOAT, FLOAT16, element_types
 from keyposs_trt.graph.onnxruntime_package import session_in_memory
