@@ -105,6 +105,11 @@ class _Net:
             for number, name in enumerate(node.input):
                 self.takers.setdefault(name, []).append((node, number))
         self.order = [*(i.name for i in graph.input), *(name for node in self.nodes for name in node.output)]
+        # Operators on the longest way to a tensor: unlike its place in the graph it does not depend on how independent nodes are ordered.
+        self.depth: dict[str, int] = {}
+        for node in self.nodes:
+            depth = 1 + max((self.depth.get(name, 0) for name in node.input), default=0)
+            self.depth.update(dict.fromkeys(node.output, depth))
         self.weighted = weighted_nodes(graph)
         ids = {id(n) for n in self.weighted}
         self._behind = self._reached(self.nodes, ids, forward=True)
@@ -164,8 +169,8 @@ def _residuals(net: _Net, chosen: set[str], uses: dict[str, dict[tuple[str, int]
         fused = [i for i in (0, 1) if _ends_here(net, node.input[i], chosen)]
         if not fused:
             continue
-        # Of two convolutions the later one is fused, since the other's result is there when it runs.
-        branch = max(fused, key=lambda i: net.order.index(node.input[i]))
+        # Of two convolutions the one with more operators before it is fused, since the other's result is there when it runs.
+        branch = max(fused, key=lambda i: (net.depth[node.input[i]], node.input[i]))
         uses.setdefault(node.input[1 - branch], {})[node.name, 1 - branch] = None
 
 

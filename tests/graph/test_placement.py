@@ -64,6 +64,15 @@ def test_add_of_two_convolutions_quantises_the_earlier_one():
     assert "c" not in found.tensors
 
 
+def test_of_two_convolutions_the_deeper_one_is_fused_however_the_nodes_are_ordered():
+    short, long = conv("a", "short", 4, 4), [conv("a", "b", 4, 4), helper.make_node("Relu", ["b"], ["r"], "r"), conv("r", "long", 4, 4)]
+    add, last = helper.make_node("Add", ["short", "long"], ["d"], "add"), conv("d", "z", 4, 4)
+    for parts in ((short, *long, add, last), (*long, short, add, last)):
+        found = place(graph_of(*parts))
+        assert found.uses["short"] == (("add", 0),)
+        assert "long" not in found.tensors
+
+
 def test_add_without_a_quantised_convolution_is_left_alone():
     add = helper.make_node("Add", ["a", "b"], ["z"], "add")
     found = place(graph_of(helper.make_node("Sigmoid", ["a"], ["b"], "s"), add))
