@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,8 +11,18 @@ from torch import nn
 
 from keyposs_trt.decode import wls
 from keyposs_trt.errors import BuildError, UsageError
-from keyposs_trt.graph import attach_decoder, attach_preprocessing, detach_decoder, save_model, spec_of_model, store_weights_fp16
+from keyposs_trt.graph import (
+    attach_decoder,
+    attach_preprocessing,
+    change_decoder,
+    detach_decoder,
+    save_model,
+    spec_of_model,
+    store_weights_fp16,
+)
 from keyposs_trt.graph.contract import HEATMAPS, INPUT, LOST_SCORE, OUTPUTS, PLUGIN_NAME, ModelSpec, check_decoder
+from keyposs_trt.graph.onnxruntime_package import session_in_memory
+from keyposs_trt.graph.qdq import is_quantised, quantise
 from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.checkpoint import load_checkpoint
 from keyposs_trt.training.module import IMAGENET_MEAN, IMAGENET_STD, LandmarkModule
@@ -101,11 +111,40 @@ def to_onnx(
     heatmap: int | None = None,
     name: str | None = None,
 ) -> onnx.ModelProto:
-    """The ONNX model of a trained module, float32, with preprocessing and decoder inside; arguments as of ``spec_of``."""
-    network = network_of(module, size_of(module, heatmap))
-    model = network_to_onnx(_HeatmapModel(network), module.recipe.network.input_size)
+    """The ONNX model of a trained module, float32 (also of one trained for INT8), with preprocessing and decoder inside.
+
+    Arguments as of ``spec_of``.
+    """
+    model = bare_graph(module, size_of(module, heatmap))
     model = attach_preprocessing(model, [255 * v for v in IMAGENET_MEAN], [255 * v for v in IMAGENET_STD])
     return attach_decoder(model, spec_of(module, decoder, parameters, heatmap, name))
+
+
+def bare_graph(module: LandmarkModule, size: int) -> onnx.ModelProto:
+    """The ONNX graph of the network with maps of one size, without preprocessing and decoder; nodes in the order in which PyTorch runs."""
+    return network_to_onnx(_HeatmapModel(network_of(module, size)), module.recipe.network.input_size)
+
+
+def to_int8(
+    module: LandmarkModule,
+    decoder: str = "wls",
+    parameters: Mapping[str, float] | None = None,
+    heatmap: int | None = None,
+    name: str | None = None,
+    fp16: bool = True,
+) -> onnx.ModelProto:
+    """The Q/DQ model of a module that was trained for INT8; arguments as of ``spec_of``, and whether the rest is cast to float16.
+
+    Raises:
+        UsageError, BuildError: the graph is not the one that was trained.
+    """
+    from keyposs_trt.training.qat.places import ranges_of  # which exports itself
+
+    # Before there is a decoder: taking one off brings the nodes into another order, and of two convolutions that meet in an addition the
+    # order decides which is quantised.
+    model = to_onnx(module, "none", None, heatmap, name)
+    model = quantise(model, ranges_of(module, model, size_of(module, heatmap)), fp16=fp16)
+    return change_decoder(model, decoder, parameters)
 
 
 def network_to_onnx(network: nn.Module, size: int) -> onnx.ModelProto:
@@ -135,13 +174,13 @@ def export_checkpoint(
     heatmap: int | None = None,
     name: str | None = None,
 ) -> Path:
-    """Exports a checkpoint to an ONNX file and checks it against PyTorch.
+    """Exports a checkpoint to an ONNX file and checks it against PyTorch; one that was trained for INT8 becomes a Q/DQ model.
 
     Args:
         checkpoint: a ``last.ckpt`` of ``keyposs-trt train``.
         out: the ONNX file to write; None for the model's name in the checkpoint's folder.
         decoder: ``wls``, ``plugin`` or ``none``.
-        fp16_weights: store the weights as float16; they are computed with in float32.
+        fp16_weights: store the weights as float16; they are computed with in float32. Of a Q/DQ model, compute in float16 what is not INT8.
         parameters: radius and prior of the decoder, the defaults where left out.
         heatmap: size of the maps, of a run that trained several; None for the finest.
         name: of the model; None for the recipe's, with the size where there are several.
@@ -156,15 +195,22 @@ def export_checkpoint(
     check_decoder(decoder, module.recipe.target.sigma_of(size), parameters or {})
     out = out or checkpoint.parent / f"{name or module.recipe.model_name(size)}.onnx"
     model = to_onnx(module, decoder, parameters, size, name)
-    if fp16_weights:
-        model = store_weights_fp16(model)
-    check_against_torch(model, module)
+    if module.fake is not None:
+        # In floating point: a sum in another order moves values across the edges of INT8's steps, and such a difference grows from layer to
+        # layer. That the pairs are where the training had them is a matter of names, which to_int8 checks.
+        check_against_torch(model, module)
+        model = to_int8(module, decoder, parameters, size, name, fp16_weights)
+    else:
+        model = store_weights_fp16(model) if fp16_weights else model
+        check_against_torch(model, module)
     save_model(model, out)
     return out
 
 
 def check_against_torch(model: onnx.ModelProto, module: LandmarkModule) -> None:
     """Runs an exported model on random images: its maps against PyTorch's, its landmarks against the NumPy decoder on these maps.
+
+    Of a module that was trained for INT8, the float model before its pairs.
 
     Raises:
         BuildError: the maps or the landmarks differ; see ``check_outputs``.
@@ -211,14 +257,13 @@ def check_outputs(model: onnx.ModelProto, name: str, expected_maps: Callable[[ND
 def run_with_maps(model: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Heatmaps of a model and, where it has a decoder, its landmarks."""
     import onnx
-    import onnxruntime
 
     watched = onnx.ModelProto()
     watched.CopyFrom(detach_decoder(model) if any(n.op_type == PLUGIN_NAME for n in model.graph.node) else model)
     names = [o.name for o in watched.graph.output]
     if HEATMAPS not in names:
         watched.graph.output.append(onnx.helper.make_tensor_value_info(HEATMAPS, onnx.TensorProto.FLOAT, None))
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    session: Any = session_in_memory(watched.SerializeToString(), "the exported model", exact=is_quantised(watched))
     outputs = [HEATMAPS, *(n for n in names if n == OUTPUTS[0])]
     found = [np.asarray(v, np.float32) for v in session.run(outputs, {INPUT: images})]
     return found[0], found[1] if len(found) > 1 else None

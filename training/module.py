@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -16,7 +17,12 @@ from keyposs_trt.schemes import load_scheme
 from keyposs_trt.training.losses import anchor_loss, coordinate_loss, gaussian_targets, likelihood_loss, map_loss
 from keyposs_trt.training.networks import LandmarkNet, build_network
 from keyposs_trt.training.networks.heatmap_net import DISTANCE
+from keyposs_trt.training.qat.fake import FakeQuantisation, Plan
+from keyposs_trt.training.qat.folding import fold_batch_norms
 from keyposs_trt.training.recipe import Recipe, recipe_from_dict
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COVARIANCE_SCALE = 100.0  # to begin with: errors on faces are about ten times the scatter of the fit
@@ -40,13 +46,19 @@ class LandmarkModule(pl.LightningModule):
     Args:
         recipe: a recipe as nested dicts, so that a checkpoint holds plain values only.
         pretrained: load the recipe's backbone weights; off when the weights come from a checkpoint.
+        qat: where the network is rounded as INT8 rounds it, as plain values (``qat.fake.Plan``); None for nowhere. Its batch norms are
+            then folded.
     """
 
-    def __init__(self, recipe: dict[str, Any], pretrained: bool = True) -> None:
+    def __init__(self, recipe: dict[str, Any], pretrained: bool = True, qat: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.save_hyperparameters("recipe")
+        self.save_hyperparameters("recipe", *(() if qat is None else ("qat",)))
         self.recipe: Recipe = recipe_from_dict(recipe)
         self.network = build_network(self.recipe, len(load_scheme(self.recipe.scheme)), pretrained)
+        self.fake: FakeQuantisation | None = None
+        if qat is not None:
+            fold_batch_norms(self.network, self.recipe.network.input_size)
+            self.fake = FakeQuantisation(Plan.from_dict(qat))
         t = self.recipe.training
         self._map_loss = t.map_loss or self._suitable_map_loss()
         # The decoder knows the scatter of its fit; what that says of errors on faces is learnt with the likelihood, one factor a size.
@@ -76,14 +88,29 @@ class LandmarkModule(pl.LightningModule):
         # Depthwise convolutions on the CPU are twice as fast with the channels last.
         return ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
+    def train(self, mode: bool = True) -> LandmarkModule:
+        """As of any module; but for INT8, batch norms that could not be folded keep their statistics, which the engine has as constants."""
+        super().train(mode)
+        if self.fake is not None:
+            for layer in self.network.modules():
+                if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
+        return self
+
+    def rounding(self) -> AbstractContextManager[None]:
+        """While it is entered, the network computes as its INT8 model does, if it is trained for that."""
+        return nullcontext() if self.fake is None else self.fake.within(self.network)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N, L, S, S] of uint8 RGB images [N, 3, I, I], of the finest maps."""
-        return self.network(self.normalised(images))
+        with self.rounding():
+            return self.network(self.normalised(images))
 
     def all_logits(self, images: torch.Tensor, finest_share: float = 1.0) -> dict[int, torch.Tensor]:
         """Size of the maps -> logits, see ``LandmarkNet.all_logits``."""
         if isinstance(self.network, LandmarkNet):
-            return self.network.all_logits(self.normalised(images), finest_share)
+            with self.rounding():
+                return self.network.all_logits(self.normalised(images), finest_share)
         return {self.recipe.network.heatmap_size: self(images)}
 
     def to_map(self, points: torch.Tensor, size: int) -> torch.Tensor:

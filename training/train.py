@@ -25,6 +25,7 @@ from keyposs_trt.training.datasets.loaders import make_loaders
 from keyposs_trt.training.module import LandmarkModule
 from keyposs_trt.training.networks import network_cost
 from keyposs_trt.training.processes import Processes
+from keyposs_trt.training.qat.begin import begin, calibrate, resumed
 from keyposs_trt.training.uncertainty import measure_on_validation
 
 if TYPE_CHECKING:
@@ -79,31 +80,45 @@ class _AtomicCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
-def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
+def run_training(recipe: Recipe, out: Path, resume: bool = True, qat: Path | None = None) -> Path:
     """Trains a recipe and returns the path of the last checkpoint, ``out/last.ckpt``.
 
     A run that was cut off goes on from ``out/last.ckpt`` unless ``resume`` is false; at most one epoch is lost. ``out/best.ckpt`` is the
     one with the least validation NME. Under torchrun every process calls this, and the first one writes.
 
+    Args:
+        recipe: what to train.
+        out: folder for checkpoints and logs.
+        resume: go on where a run was cut off.
+        qat: a checkpoint to begin with, whose network goes on learning with the rounding of INT8 (``training.qat``).
+
     Raises:
-        UsageError: a value of the recipe makes no sense here.
+        UsageError: a value of the recipe makes no sense here, or ``qat`` does not fit it.
+        ModelError: ``qat`` cannot be read.
         DataError: data are missing or cannot be measured on, or ``out`` holds a run of another recipe.
     """
     processes = Processes.from_environment()
     last = out / f"{LAST}.ckpt"
     resuming = resume and last.exists()
-    done = _epochs_done(last, recipe) if resuming else 0
+    done = _epochs_done(last, recipe, qat is not None) if resuming else 0
     t = recipe.training
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # for the rendering and loading processes; this one is set below
     torch.set_num_threads(t.threads)
     cv2.setNumThreads(1)  # its threads take time from the training's, and a data process forked after they started may hang
     pl.seed_everything(t.seed, verbose=False)
-    module = LandmarkModule(recipe.to_dict(), pretrained=not resuming)  # first, as weights that cannot be had should not cost a rendering
+    # First, as weights that cannot be had should not cost a rendering.
+    module = (
+        LandmarkModule(recipe.to_dict(), pretrained=not resuming) if qat is None else _for_int8(recipe, qat, last if resuming else None)
+    )
     if processes.rank == 0:
         sys.stderr.write(f"{recipe.name}: {network_cost(module.network, recipe.network.input_size)}\n")
     train, validation = make_loaders(recipe, processes)
     train.sampler.set_epoch(done)  # pyright: ignore (an EpochSampler); Lightning starts the data processes before it says which epoch it is
+    if qat is not None and not resuming:
+        measured = calibrate(module, train.dataset)
+        if processes.rank == 0:
+            sys.stderr.write(measured + "\n")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its notes on the machine say nothing of the training
     if processes.rank == 0:
         _keep_log(out)
@@ -119,6 +134,11 @@ def run_training(recipe: Recipe, out: Path, resume: bool = True) -> Path:
             if (out / f"{name}.ckpt").exists():
                 measure_on_validation(out / f"{name}.ckpt", validation.dataset)
     return last
+
+
+def _for_int8(recipe: Recipe, start: Path, last: Path | None) -> LandmarkModule:
+    """The module of a training for INT8, which begins with one checkpoint or goes on from another."""
+    return begin(start, recipe) if last is None else resumed(last, recipe, start)
 
 
 def _trainer(recipe: Recipe, out: Path, processes: Processes, log_every: int) -> pl.Trainer:
@@ -167,15 +187,16 @@ def _keep_log(out: Path) -> None:
         log.rename(out / f"{log.stem}-{number}{log.suffix}")
 
 
-def _epochs_done(checkpoint: Path, recipe: Recipe) -> int:
+def _epochs_done(checkpoint: Path, recipe: Recipe, int8: bool) -> int:
     """How many epochs a run has behind it.
 
     Raises:
-        DataError: it is of another recipe.
+        DataError: it is of another recipe, or for INT8 and this one not.
     """
     from keyposs_trt.training.checkpoint import load_checkpoint
 
-    old = load_checkpoint(checkpoint).recipe
+    module = load_checkpoint(checkpoint)
+    old = module.recipe
     # A longer run and another machine's folders and processes may go on from the same weights.
     same = replace(
         old,
@@ -190,6 +211,6 @@ def _epochs_done(checkpoint: Path, recipe: Recipe) -> int:
             threads=recipe.training.threads,
         ),
     )
-    if same != recipe:
+    if same != recipe or int8 != (module.fake is not None):
         raise DataError(f"'{checkpoint}' belongs to another recipe; choose another folder with -o, or start over with --no-resume.")
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("epoch", -1)) + 1

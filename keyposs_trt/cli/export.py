@@ -18,7 +18,8 @@ _WEIGHT_FILES = (".pth", ".pt", ".safetensors")  # may be of any program
 
 _MANUAL = """\
 MODEL may be
-  a checkpoint of 'keyposs-trt train', such as runs/face68/last.ckpt;
+  a checkpoint of 'keyposs-trt train', such as runs/face68/last.ckpt; of
+      'train --qat' it becomes a Q/DQ model, INT8 on top of FP16;
   a published checkpoint of mmpose or KeyPosS (.pth, .pt, .safetensors): HRNetV2, ResNet
       or MobileNetV2 with a heatmap head; nothing in the file is run;
   an ONNX model of this toolkit, or the short name of a shipped one: its decoder is

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_everything_on_the_page_runs(folder, capsys):
-    assert [language for language, _ in BLOCKS] == ["python", "bash", "yaml", "bash", "shell", "bash", "shell"]
+    assert [language for language, _ in BLOCKS] == ["python", "bash", "yaml", "bash", "shell", "bash", "bash", "shell", "shell"]
     for language, text in BLOCKS:
         if language == "python":
             exec(text, {})
@@ -66,6 +66,7 @@ def test_everything_on_the_page_runs(folder, capsys):
     assert (read_spec("mine-32.onnx").heatmap_size, read_spec("mine-16.onnx").heatmap_size) == (32, 16)
     assert read_spec("mine-32.onnx").name == "mine-32"
     assert read_spec("mine-32.onnx").covariance_scale != 1
+    assert (read_spec("mine-32.onnx").precision, read_spec("mine-32-int8.onnx").precision) == ("float", "int8")
     for name in ("sheet.jpg", "worst.jpg", "out.jpg"):
         assert cv2.imread(name) is not None
     table = Path("table.md").read_text()
