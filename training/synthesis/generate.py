@@ -24,7 +24,7 @@ from keyposs_trt.images import read_image
 from keyposs_trt.training.synthesis.mesh import FaceMesh, load_mesh
 from keyposs_trt.training.synthesis.render import PortraitRenderer
 
-VERSION = 5  # of the labels and the rendering; views made by another are not mixed with new ones
+VERSION = 6  # of the labels and the rendering; views made by another are not mixed with new ones
 JPEG_QUALITY = 95
 YAW_LIMIT, PITCH_LIMIT = float(np.deg2rad(70)), float(np.deg2rad(35))
 SEES_BOTH_SIDES, TURN_BACK = float(np.deg2rad(15)), float(np.deg2rad(25))

@@ -29,7 +29,7 @@ EVEN = (range(9), range(8, 17), range(17, 22), range(22, 27), range(27, 31))  # 
 TEACHER_SHARE = np.concatenate([np.full(17, 0.65), np.full(19, 0.5), np.ones(32)])
 FIT_WEIGHTS = np.concatenate([np.full(17, 0.3), np.ones(51)])  # the teacher's jaw line is its least certain part
 TURN_FROM, TURN_TO = np.deg2rad(10), np.deg2rad(30)  # yaw between which the far jaw goes over to the silhouette
-FRONTAL_SHARE = 0.45  # how far a frontal face's label goes from the teacher's points to the scheme's
+FRONTAL_SHARE = 0.58  # how far a frontal face's label goes from the teacher's points to the scheme's
 
 
 def teacher_offset(mesh: FaceMesh, fit: FaceFit, shape: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
