@@ -82,4 +82,4 @@ def test_accuracy_on_photographs_annotated_by_hand(shared_data: Path) -> None:
     faces = read_mmpose_json(shared_data / "photos/300w/test_300w.json", "300w")
     faces += read_mmpose_json(shared_data / "photos/wflw/test_wflw.json", "wflw", as_scheme="300w")
     with Landmarker.load(detector=None) as landmarker:
-        assert evaluate(landmarker, faces).nme <= 0.050
+        assert evaluate(landmarker, faces).nme <= 0.049
