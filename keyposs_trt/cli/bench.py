@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
+from keyposs_trt.cli.output import write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         bar = stack.enter_context(tqdm(total=plan.ticks, unit="pass", leave=False, disable=None))
         tree = tree_of(bench(pictures, subjects, plan, bar.update), machine)
     if args.json:
-        _write(json.dumps(tree, indent=2, allow_nan=False) + "\n", args.json)
+        write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", args.json)
     if args.json != "-":
         sys.stdout.writelines(line + "\n" for line in lines_of(tree))
     return 0
@@ -105,13 +106,3 @@ def _check_json(args: argparse.Namespace) -> None:
         if name and Path(name).resolve() == Path(args.json).resolve():
             raise UsageError(f"--json would overwrite {what} '{args.json}'; give another file.")
     require_writable(args.json)
-
-
-def _write(text: str, target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")

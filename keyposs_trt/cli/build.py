@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from keyposs_trt.cli.arguments import whole_number
+from keyposs_trt.cli.output import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     for result in results:
         _report(result, out, args.debug)
     if args.json:
-        _write_json(results, args.json)
+        write_text(json.dumps([_as_dict(r) for r in results], indent=2) + "\n", args.json)
     return 1 if any(r.error for r in results) else 0
 
 
@@ -159,17 +159,6 @@ def _report(result: BuildResult, out: TextIO, debug: bool) -> None:
         sys.stderr.write(f"note: {note}\n")
     if result.log and (debug or result.error):
         sys.stderr.writelines(f"  {line}\n" for line in result.log)
-
-
-def _write_json(results: list[BuildResult], target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    text = json.dumps([_as_dict(r) for r in results], indent=2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(Path(target)) as path:
-        path.write_text(text)
 
 
 def _as_dict(result: BuildResult) -> dict[str, Any]:

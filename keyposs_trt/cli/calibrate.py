@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
+from keyposs_trt.cli.output import write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,12 +135,12 @@ def _calibrate(args: argparse.Namespace) -> int:
     save_model(quantised, output)
     write_calibration(calibration, ranges)
     if args.write_cache:
-        _write(to_cache(calibration.ranges, args.cache_version), args.write_cache)
+        write_text(to_cache(calibration.ranges, args.cache_version), args.write_cache)
     if decision is not None and args.plot:
         plot_trade(args.plot, decision)
     record = to_record(calibration, model, quantised, output, ranges, args.write_cache, decision)
     if args.json:
-        _write(json.dumps(record, indent=2) + "\n", args.json)
+        write_text(json.dumps(record, indent=2) + "\n", args.json)
     if args.json != "-":
         for line in [*(trade(decision) if decision else ()), *to_lines(record)]:
             sys.stdout.write(line + "\n")
@@ -262,20 +263,10 @@ def _diff(args: argparse.Namespace) -> int:
         raise UsageError("Give two calibrations: keyposs-trt calibrate diff A.calibration.json B.calibration.json.")
     found = difference(*(read_calibration(path) for path in args.model[1:]))
     if args.json:
-        _write(json.dumps({**asdict(found), "same": found.same}, indent=2) + "\n", args.json)
+        write_text(json.dumps({**asdict(found), "same": found.same}, indent=2) + "\n", args.json)
     if args.json != "-":
         sys.stdout.write("\n".join(in_words(found)) + "\n")
     return 0 if found.same else 1
-
-
-def _write(text: str, target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 class _Bar:

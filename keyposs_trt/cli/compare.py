@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.cli.arguments import box_scale, whole_number
+from keyposs_trt.cli.output import write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -183,20 +184,10 @@ def _write_all(args: argparse.Namespace, found: Comparison) -> None:
     from keyposs_trt.evaluation.compare_record import to_lines, to_markdown, to_tree
 
     if args.html:
-        _write(to_html(found), args.html)
+        write_text(to_html(found), args.html)
     if args.table:
-        _write(to_markdown(found), args.table)
+        write_text(to_markdown(found), args.table)
     if args.json:
-        _write(json.dumps(to_tree(found), indent=2, allow_nan=False) + "\n", args.json)
+        write_text(json.dumps(to_tree(found), indent=2, allow_nan=False) + "\n", args.json)
     if args.json != "-":
         sys.stdout.writelines(line + "\n" for line in to_lines(found))
-
-
-def _write(text: str, target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")

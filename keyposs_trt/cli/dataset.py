@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keyposs_trt.cli.output import write_text
 from keyposs_trt.errors import DataError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sheet:
         found["sheet"] = {"file": args.sheet, **_draw(dataset, args.sheet, args.sheet_faces)}
     if args.json:
-        _write_json(found, args.json)
+        write_text(json.dumps(found, indent=2) + "\n", args.json)
     if args.json != "-":
         for line in _lines(found):
             sys.stdout.write(line + "\n")
@@ -112,17 +113,6 @@ def _tile(face: Face, scheme: str) -> NDArray[np.uint8]:
     points = face.points if face.labelled is None else np.where(face.labelled[:, None], face.points, np.nan).astype(np.float32)
     hidden = None if face.visibility is None else ~face.visibility
     return draw_tile(face.read_image(), points, scheme, face.image_name, hidden, face.box)
-
-
-def _write_json(found: dict[str, Any], target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    text = json.dumps(found, indent=2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import box_scale, whole_number
+from keyposs_trt.cli.output import write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
         found = evaluate_models(_setups(args, Path(folder)), data, args.norm, args.scheme is not None, args.processes, bar)
     _draw(args, found[0])
     if args.table:
-        _write(table_of(found).to_markdown(), args.table)
+        write_text(table_of(found).to_markdown(), args.table)
     if args.json:
-        _write(json.dumps(tree_of(found), indent=2, allow_nan=False) + "\n", args.json)
+        write_text(json.dumps(tree_of(found), indent=2, allow_nan=False) + "\n", args.json)
     if args.json != "-":
         for line in lines_of(found):
             sys.stdout.write(line + "\n")
@@ -160,13 +161,3 @@ def _draw(args: argparse.Namespace, found: Evaluation) -> None:
         plot_ced(args.ced, {name: errors[norm][use] for name, errors in figures.errors.items()}, norm)
     if args.worst:
         write_image(args.worst, draw_worst(located, figures.errors[located.decoders[0]][norm]))
-
-
-def _write(text: str, target: str) -> None:
-    from keyposs_trt.files import atomic_path
-
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
