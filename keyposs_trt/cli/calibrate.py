@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
-from keyposs_trt.cli.output import write_text
+from keyposs_trt.cli.output import distinct_outputs, write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -227,17 +227,11 @@ def _check(args: argparse.Namespace, path: Path, output: Path, ranges: Path) -> 
         check_plot(args.plot, "--plot")
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"The Q/DQ model is an ONNX file: '{output}' must end in .onnx.")
-    taken = {path.resolve(): "the model"}
     outputs = {"-o": output, "--calibration": ranges, "--write-cache": args.write_cache, "--plot": args.plot, "--json": args.json}
-    for option, name in outputs.items():
-        if not name or name == "-":
-            continue
-        file = Path(name).resolve()
-        if file in taken:
-            raise UsageError(f"'{name}' of {option} is {taken[file]} too; give another file.")
-        taken[file] = f"that of {option}"
-        if not file.parent.is_dir():
-            raise UsageError(f"There is no folder '{file.parent}' for {option}; make it, or give another file.")
+    for option, file in distinct_outputs(outputs, {path: "the model"}):
+        folder = file.resolve().parent
+        if not folder.is_dir():
+            raise UsageError(f"There is no folder '{folder}' for {option}; make it, or give another file.")
 
 
 def _list(args: argparse.Namespace) -> int:

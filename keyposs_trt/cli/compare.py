@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.cli.arguments import box_scale, whole_number
-from keyposs_trt.cli.output import write_text
+from keyposs_trt.cli.output import distinct_outputs, write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -159,16 +159,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
     from keyposs_trt.files import require_writable
     from keyposs_trt.plots import figure_class
 
-    taken = {**{Path(model).resolve(): "a model" for model in args.models}, Path(args.data).resolve(): "the data set"}
-    taken |= {Path(file).resolve(): "a calibration" for file in args.calibration}
-    for option, name in (("--html", args.html), ("--table", args.table), ("--json", args.json)):
-        if not name or name == "-":
-            continue
-        path = Path(name).resolve()
-        if path in taken:
-            raise UsageError(f"'{name}' of {option} is {taken[path]} too; give another file.")
-        taken[path] = f"that of {option}"
-        require_writable(name)
+    inputs = {**dict.fromkeys(args.models, "a model"), args.data: "the data set", **dict.fromkeys(args.calibration, "a calibration")}
+    for _, path in distinct_outputs({"--html": args.html, "--table": args.table, "--json": args.json}, inputs):
+        require_writable(path)
     if args.html:
         figure_class("--html")
 

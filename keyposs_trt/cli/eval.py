@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import box_scale, whole_number
-from keyposs_trt.cli.output import write_text
+from keyposs_trt.cli.output import distinct_outputs, write_text
 from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -137,14 +137,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_plot(args.ced, "--ced")
     if args.worst and Path(args.worst).suffix.lower() not in WRITABLE_SUFFIXES:
         raise UsageError(f"--worst cannot write '{args.worst}': sheets are {', '.join(sorted(WRITABLE_SUFFIXES))}; choose one of these.")
-    taken = {**{Path(model).resolve(): "a model" for model in args.models}, Path(args.data).resolve(): "the data set"}
-    for option, name in (("--ced", args.ced), ("--worst", args.worst), ("--table", args.table), ("--json", args.json)):
-        if not name or name == "-":
-            continue
-        path = Path(name).resolve()
-        if path in taken:
-            raise UsageError(f"'{name}' of {option} is {taken[path]} too; give another file.")
-        taken[path] = f"that of {option}"
+    outputs = {"--ced": args.ced, "--worst": args.worst, "--table": args.table, "--json": args.json}
+    list(distinct_outputs(outputs, {**dict.fromkeys(args.models, "a model"), args.data: "the data set"}))
 
 
 def _draw(args: argparse.Namespace, found: Evaluation) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from keyposs_trt.errors import UsageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator, Mapping
 
 
 def write_text(text: str, target: str | os.PathLike[str]) -> None:
@@ -22,3 +26,26 @@ def write_text(text: str, target: str | os.PathLike[str]) -> None:
         return
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def distinct_outputs(
+    outputs: Mapping[str, str | os.PathLike[str] | None], inputs: Mapping[str | os.PathLike[str], str]
+) -> Iterator[tuple[str, Path]]:
+    """The files that will be written, as they are named, by option; options without a file, and standard output, are left out.
+
+    Args:
+        outputs: option -> the file it names.
+        inputs: file that is read -> what it is, such as ``a model``.
+
+    Raises:
+        UsageError: a file is an input too, or is named by two options.
+    """
+    taken = {Path(file).resolve(): what for file, what in inputs.items()}
+    for option, name in outputs.items():
+        if not name or name == "-":
+            continue
+        file = Path(name).resolve()
+        if file in taken:
+            raise UsageError(f"'{name}' of {option} is {taken[file]} too; give another file.")
+        taken[file] = f"that of {option}"
+        yield option, Path(name)

@@ -13,7 +13,7 @@ from keyposs_trt.engine.log import Log, parser_sentence
 from keyposs_trt.engine.plugin_library import find_library, load_library, needs_plugin, refuse_plugins
 from keyposs_trt.engine.precision import FP16, INT8, count_layers, prove_precision
 from keyposs_trt.engine.progress import Steps
-from keyposs_trt.errors import BackendError, BuildError
+from keyposs_trt.errors import BackendError, BuildError, OutputError
 from keyposs_trt.files import atomic_path
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from keyposs_trt.engine.versions import Backend
     from keyposs_trt.graph.calibration_file import Calibration
     from keyposs_trt.graph.contract import ModelSpec
+
+# How TensorRT's Python API refuses a cache of another driver or GPU.
+_CACHE_ERRORS = (RuntimeError, SystemError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -201,13 +204,14 @@ class _TimingCache:
         data = b""
         with suppress(OSError):
             data = self._path.read_bytes()
-        with suppress(Exception):  # a cache of another driver or GPU is refused in several ways
+        with suppress(*_CACHE_ERRORS):
             config.set_timing_cache(config.create_timing_cache(data), False)
 
     def keep(self, config: Any) -> None:
         if self._path is None:
             return
-        with suppress(Exception):
-            data = bytes(config.get_timing_cache().serialize())
-            with atomic_path(self._path) as aside:
-                aside.write_bytes(data)
+        with suppress(*_CACHE_ERRORS, OutputError):
+            cache = config.get_timing_cache()
+            if cache is not None:
+                with atomic_path(self._path) as aside:
+                    aside.write_bytes(bytes(cache.serialize()))
