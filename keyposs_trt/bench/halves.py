@@ -45,15 +45,16 @@ def split(path: Path, spec: ModelSpec, threads: int | None = None) -> Halves | N
     Returns:
         None where the onnx package, which cuts the decoder off, is not installed, or the graph does not name its heatmaps.
     """
+    exact = spec.precision == "int8"  # as the runner computes it
     if spec.decoder == "none":
-        session = open_session(path, threads=threads)
+        session = open_session(path, threads=threads, exact=exact)
         return Halves(lambda crops: session.run([HEATMAPS], {INPUT: crops})[0], lambda maps: decode_heatmaps(maps, spec))
     if find_spec("onnx") is None:
         return None
     with TemporaryDirectory() as folder:
         if not cut_at_heatmaps(path, Path(folder)):
             return None
-        head, tail = (open_session(Path(folder, name), threads=threads) for name in ("head.onnx", "tail.onnx"))
+        head, tail = (open_session(Path(folder, name), threads=threads, exact=exact) for name in ("head.onnx", "tail.onnx"))
 
     def decode(maps: Any) -> Outputs:
         outputs: Any = tail.run(list(OUTPUTS), {HEATMAPS: maps})

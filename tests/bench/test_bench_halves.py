@@ -11,6 +11,8 @@ from numpy.testing import assert_allclose
 from keyposs_trt.bench import halves as module
 from keyposs_trt.bench.halves import split
 from keyposs_trt.engine.runner import open_runner
+from keyposs_trt.graph import save_model
+from keyposs_trt.graph.calibration_file import calibration_beside, quantise_by, read_calibration
 from keyposs_trt.models import resolve
 
 CROPS = np.stack([spot_image(128, 32, cell) for cell in ((16, 16), (12, 20))])
@@ -48,3 +50,14 @@ def test_nothing_is_cut_where_the_heatmaps_have_no_name(tmp_path):
             names[:] = ["maps" if name == "heatmaps" else name for name in names]
     onnx.save(model, path)
     assert split(path, spec, threads=1) is None
+
+
+def test_a_quantised_model_is_cut_and_gives_what_its_runner_gives(tmp_path):
+    """Q/DQ nodes are computed as they are written, in the halves too."""
+    float_model = resolve("face68-16")
+    path = tmp_path / "int8.onnx"
+    save_model(quantise_by(onnx.load(float_model), read_calibration(calibration_beside(float_model)), "face68-16", "shipped"), path)
+    with open_runner(path, "onnxruntime", 1) as runner:
+        halves = split(path, runner.spec, 1)
+        assert halves is not None
+        np.testing.assert_allclose(halves.decode(halves.network(CROPS)).landmarks, runner(CROPS).landmarks, atol=1e-4)
