@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from keyposs_trt.bench.stopwatch import Stopwatch
-    from keyposs_trt.video.sources import Frame, Frames, Source
+    from keyposs_trt.video.contract import Frame, Frames, Source
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"  # in a checkout; not in an installed package
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from keyposs_trt.landmarker import Landmarker
     from keyposs_trt.landmarks import Landmarks
+    from keyposs_trt.video.contract import Source
     from keyposs_trt.video.jsonl import JsonLines
-    from keyposs_trt.video.sources import Source
 
 HELP = "find facial landmarks in images, folders, videos or a camera"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from keyposs_trt.errors import InputError
 from keyposs_trt.files import is_utf8
-from keyposs_trt.video.sources import Frame
+from keyposs_trt.video.contract import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from keyposs_trt.landmarks import Landmarks
-    from keyposs_trt.video.sources import Frame
+    from keyposs_trt.video.contract import Frame
 
 SCHEMA = 1
 STDOUT = "-"

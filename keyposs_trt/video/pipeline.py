@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from keyposs_trt.landmarks import Landmarks
+    from keyposs_trt.video.contract import Frames, Source
     from keyposs_trt.video.jsonl import JsonLines
-    from keyposs_trt.video.sources import Frames, Source
 
 
 class Draw(Protocol):

@@ -4,70 +4,22 @@ from __future__ import annotations
 
 import glob
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from keyposs_trt.errors import InputError, UsageError
 from keyposs_trt.files import file_mode, is_utf8
 from keyposs_trt.images import IMAGE_SUFFIXES, read_image
+from keyposs_trt.video.contract import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from keyposs_trt.video.contract import Frames
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".y4m")
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """One picture, video file or camera.
-
-    Attributes:
-        kind: what it is.
-        name: the path, or the number or device of a camera.
-    """
-
-    kind: Literal["image", "video", "camera"]
-    name: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a source.
-
-    Attributes:
-        image: [H, W, 3] uint8, BGR.
-        index: number of the frame in its source, from 0.
-        time: seconds since the start of the source; 0 for an image.
-    """
-
-    image: NDArray[np.uint8]
-    index: int
-    time: float
-
-
-class Frames(Protocol):
-    """An open source: iterate over it once, then close it.
-
-    Attributes:
-        count: number of frames, or None where nobody knows; containers may be a little wrong.
-        fps: frames a second.
-        live: frames come in real time and without end.
-    """
-
-    @property
-    def count(self) -> int | None: ...
-    @property
-    def fps(self) -> float: ...
-    @property
-    def live(self) -> bool: ...
-    def __iter__(self) -> Iterator[Frame]: ...
-    def close(self) -> None: ...
 
 
 class ImageFrames:

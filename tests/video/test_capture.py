@@ -14,7 +14,7 @@ from keyposs_trt.video.capture import VideoFrames
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyposs_trt.video.sources import Frame
+    from keyposs_trt.video.contract import Frame
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
 

@@ -15,8 +15,8 @@ import pytest
 
 from keyposs_trt.errors import OutputError
 from keyposs_trt.landmarks import Landmarks
+from keyposs_trt.video.contract import Frame
 from keyposs_trt.video.jsonl import SCHEMA, JsonLines, frame_record
-from keyposs_trt.video.sources import Frame
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
 FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 12, 0.48)

@@ -11,9 +11,9 @@ import pytest
 
 from keyposs_trt.errors import InputError
 from keyposs_trt.landmarks import Landmarks
+from keyposs_trt.video.contract import Frame, Source
 from keyposs_trt.video.jsonl import JsonLines
 from keyposs_trt.video.pipeline import Summary, process, whole_image
-from keyposs_trt.video.sources import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

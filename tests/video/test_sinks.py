@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from keyposs_trt.errors import OutputError, UsageError
+from keyposs_trt.video.contract import Source
 from keyposs_trt.video.sinks import CODECS, VideoSink, plan_outputs, writable_fps
-from keyposs_trt.video.sources import Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ import pytest
 
 from keyposs_trt.errors import InputError, UsageError
 from keyposs_trt.video.capture import CameraFrames, VideoFrames
-from keyposs_trt.video.sources import ImageFrames, Source, expand, open_source
+from keyposs_trt.video.contract import Source
+from keyposs_trt.video.sources import ImageFrames, expand, open_source
 
 
 @pytest.fixture
