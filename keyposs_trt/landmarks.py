@@ -22,6 +22,7 @@ class Landmarks:
         box: [4] float32, x1 y1 x2 y2 of the face box the crop was made from, image pixels.
         score: confidence of the face: the detector's, or the mean of ``scores`` where no detector ran.
         scheme: name of the landmark scheme, see ``keyposs_trt.schemes``.
+        track: in a video, the number of the face: the same as long as it is followed; None where nothing is followed.
     """
 
     points: NDArray[np.float32]
@@ -30,6 +31,7 @@ class Landmarks:
     box: NDArray[np.float32]
     score: float
     scheme: str
+    track: int | None = None
 
     def __len__(self) -> int:
         return len(self.points)
