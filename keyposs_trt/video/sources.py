@@ -1,21 +1,24 @@
-"""Where pictures come from: images, folders, globs, video files and cameras."""
+"""Where pictures come from: images, folders, globs, video files, cameras and streams."""
 
 from __future__ import annotations
 
 import glob
 import stat
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from keyposs_trt.errors import InputError, UsageError
+from keyposs_trt.errors import InputError
 from keyposs_trt.files import file_mode, is_utf8
 from keyposs_trt.images import IMAGE_SUFFIXES, read_image
+from keyposs_trt.video.addresses import is_address, parse_address
 from keyposs_trt.video.contract import Frame, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from keyposs_trt.video.contract import Frames
+    from keyposs_trt.video.contract import Frames, Report
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".y4m")
@@ -29,45 +32,53 @@ class ImageFrames:
 
     def __init__(self, path: str) -> None:
         self._image = read_image(path)
+        self._read_at = time.monotonic()
 
     def __iter__(self) -> Iterator[Frame]:
-        yield Frame(self._image, 0, 0.0)
+        yield Frame(self._image, 0, 0.0, self._read_at)
 
     def close(self) -> None:
         """Nothing to close."""
 
 
-def open_source(source: Source) -> Frames:
+def open_source(source: Source, report: Report = lambda _: None) -> Frames:
     """Opens a source.
+
+    Args:
+        source: what ``expand`` gave.
+        report: takes what happens to a source that goes on, in the thread that opens or iterates.
 
     Raises:
         InputError: it is missing, empty, damaged, or not what it is taken for.
     """
     if source.kind == "image":
         return ImageFrames(source.name)
-    from keyposs_trt.video.capture import CameraFrames, VideoFrames
+    if source.kind == "test":
+        from keyposs_trt.video.test_pattern import PatternFrames
 
-    return CameraFrames(source.name) if source.kind == "camera" else VideoFrames(source.name)
+        return PatternFrames(dict(source.options))
+    from keyposs_trt.video.opening import open_stream, open_video
+
+    return open_video(source, report) if source.kind == "video" else open_stream(source, report)
 
 
 def expand(argument: str) -> list[Source]:
     """What one SOURCE of the command line stands for.
 
-    Digits or a device file are a camera; a folder gives the images and videos in it, sorted by name, without hidden files and subfolders;
-    a pattern with ``*``, ``?`` or ``[...]`` gives the images and videos that match (``**`` descends into folders); any
-    other path is one file.
+    An address is what docs/sources.md says; digits or a device file are a camera; a folder gives the images and videos in it, sorted
+    by name, without hidden files and subfolders; a pattern with ``*``, ``?`` or ``[...]`` gives the images and videos that match
+    (``**`` descends into folders); any other path is one file.
 
     Raises:
         InputError: there is nothing of that name, or no image or video in it.
-        UsageError: an address of a kind that is not supported.
+        UsageError: an address of an unknown kind, or with an option that it does not take.
     """
     path, mode = Path(argument), file_mode(argument)
     if argument.isdecimal() or stat.S_ISCHR(mode):
         return [Source("camera", argument)]
-    if "://" in argument:
-        raise UsageError(
-            f"Streams such as '{argument}' are not supported; give an image, a folder, a pattern, a video file or a camera number."
-        )
+    if is_address(argument):
+        source = parse_address(argument)
+        return [replace(s, options=source.options) for s in expand(source.name)] if source.kind == "video" else [source]
     if stat.S_ISDIR(mode):
         # Hidden files are no pictures of the user's: notes of a file manager, and our own results while they are written.
         paths = sorted(p for p in path.iterdir() if not p.name.startswith("."))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,8 +13,10 @@ import pytest
 
 from keyposs_trt.errors import InputError
 from keyposs_trt.video.capture import VideoFrames
+from keyposs_trt.video.contract import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from keyposs_trt.video.contract import Frame
@@ -148,3 +153,81 @@ def test_only_a_missing_end_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(frames) == 50
     assert sentence in said
     assert bool(sentence) == bool(said)
+
+
+def with_box(data: bytes, path: list[bytes], change: Callable[[bytes], bytes]) -> bytes:
+    """An MP4 file in which the box at a path has other content."""
+    out, at = b"", 0
+    while at < len(data):
+        size, name = struct.unpack(">I4s", data[at : at + 8])
+        inner = data[at + 8 : at + size]
+        if name == path[0]:
+            inner = with_box(inner, path[1:], change) if path[1:] else change(inner)
+        out += struct.pack(">I4s", len(inner) + 8, name) + inner
+        at += size
+    return out
+
+
+def test_variable_frame_rate(tmp_path: Path) -> None:
+    """As phones record: the container says how long each frame is shown."""
+    path = write_video(tmp_path / "a.mp4", frames=9, fps=10)
+
+    def stretched(table: bytes) -> bytes:
+        assert struct.unpack(">II", table[:8]) == (0, 1)  # version; all frames are equally long
+        _, length = struct.unpack(">II", table[8:])
+        return struct.pack(">II6I", 0, 3, 3, length, 3, 3 * length, 3, length // 2)
+
+    data = with_box(path.read_bytes(), [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"], stretched)
+    # The edit list says how much of the track is shown, in milliseconds.
+    path.write_bytes(with_box(data, [b"moov", b"trak", b"edts", b"elst"], lambda b: b[:8] + struct.pack(">I", 1350) + b[12:]))
+    frames, sentence = read(path)
+    assert sentence == ""
+    assert [f.time for f in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.6, 0.9, 1.2, 1.25, 1.3], abs=2e-3)
+
+
+def test_pictures_are_turned_upright(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=3)
+
+    def turned(header: bytes) -> bytes:  # the matrix of a phone held upright: 90 degrees clockwise
+        matrix = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+        return header[:40] + matrix + header[76:]
+
+    path.write_bytes(with_box(path.read_bytes(), [b"moov", b"trak", b"tkhd"], turned))
+    frames, _ = read(path)
+    assert {f.image.shape for f in frames} == {(64, 48, 3)}
+
+
+def test_when_a_frame_was_there(tmp_path: Path) -> None:
+    before = time.monotonic()
+    frames, _ = read(write_video(tmp_path / "a.avi", frames=3))
+    assert before < frames[0].captured <= frames[1].captured <= frames[2].captured < time.monotonic()
+
+
+def test_another_size_within_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    capture, events = Stamps([0, 100]), list[Event]()
+    images = [np.zeros((2, 2, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)]
+    capture.read = lambda: (bool(images), images.pop(0) if images else None)
+    capture.at = 0
+    monkeypatch.setattr(cv2, "VideoCapture", lambda _: capture)
+    assert [f.image.shape[:2] for f in VideoFrames(str(tmp_path / "a.mp4"), events.append)] == [(2, 2), (4, 6)]
+    assert [(e.kind, "2x2 to 6x4 pixels" in e.text) for e in events] == [("resized", True)]
+
+
+def test_close_from_another_thread(tmp_path: Path) -> None:
+    video = VideoFrames(str(write_video(tmp_path / "a.avi")))
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def read_on() -> None:
+        for frame in video:
+            seen.append(frame.index)
+            begun.set()
+            go_on.wait(20)
+
+    thread = threading.Thread(target=read_on)
+    thread.start()
+    assert begun.wait(20)
+    video.close()
+    go_on.set()
+    thread.join(20)
+    assert (thread.is_alive(), seen) == (False, [0])

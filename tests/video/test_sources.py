@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
 
-from keyposs_trt.errors import InputError, UsageError
-from keyposs_trt.video.capture import CameraFrames, VideoFrames
-from keyposs_trt.video.contract import Source
+from keyposs_trt.errors import InputError
+from keyposs_trt.video.capture import VideoFrames
+from keyposs_trt.video.contract import Event, Source
 from keyposs_trt.video.sources import ImageFrames, expand, open_source
+
+if TYPE_CHECKING:
+    from keyposs_trt.video.contract import Frame
 
 
 @pytest.fixture
@@ -95,8 +102,6 @@ def test_what_is_not_there(folder: Path) -> None:
         with pytest.raises(InputError, match=words):
             expand(str(folder / argument))
     assert expand(str(folder / "none.jpg")) == [Source("image", str(folder / "none.jpg"))]  # refused when it is opened
-    with pytest.raises(UsageError, match="not supported"):
-        expand("rtsp://camera.local/1")
 
 
 def test_open_source(tmp_path: Path) -> None:
@@ -107,42 +112,114 @@ def test_open_source(tmp_path: Path) -> None:
     (frame,) = frames
     assert (frame.image == image).all()
     assert (frame.index, frame.time, frames.count, frames.live) == (0, 0.0, 1, False)
+    assert 0 < frame.captured <= time.monotonic()
     frames.close()
     with pytest.raises(InputError, match="There is no video"):
         open_source(Source("video", str(tmp_path / "none.mp4")))
 
 
 class FakeCapture:
-    """A camera of four frames."""
+    """A camera of 320x240 pixels. ``reads`` tells which reads work; then it is unplugged."""
 
-    def __init__(self, device: int | str) -> None:
-        self.device, self.left = device, 4
+    reads = (True,) * 4
+    there = True
+    made: list[FakeCapture] = []  # noqa: RUF012 (of one test)
+
+    def __init__(self, device: int | str, api: int = cv2.CAP_ANY) -> None:
+        self.device, self.api, self.left, self.released = device, api, list(self.reads), False
+        self.settings: list[tuple[int, float]] = []
+        self.made.append(self)
 
     def isOpened(self) -> bool:
-        return self.device in (0, "/dev/video7")
+        return self.there and self.device in (0, "/dev/video7")
 
-    def get(self, _: int) -> float:
-        return 0.0  # many cameras do not know their rate
+    def set(self, prop: int, value: float) -> bool:
+        self.settings.append((prop, value))
+        return True
+
+    def get(self, prop: int) -> float:
+        # Many cameras do not know their rate, and OpenCV's time stamps are 0 with some.
+        return {cv2.CAP_PROP_FRAME_WIDTH: 320.0, cv2.CAP_PROP_FRAME_HEIGHT: 240.0}.get(prop, 0.0)
 
     def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return self.left >= 0, np.zeros((2, 2, 3), np.uint8)
+        ok = self.left.pop(0) if self.left else False
+        return ok, np.zeros((240, 320, 3), np.uint8) if ok else None
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        self.released = True
 
 
-def test_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> type[FakeCapture]:
+    monkeypatch.setattr(FakeCapture, "made", [])
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    frames = open_source(Source("camera", "0"))
-    assert isinstance(frames, CameraFrames)
+    return FakeCapture
+
+
+def test_a_camera_that_stops(camera: type[FakeCapture]) -> None:
+    frames = open_source(*expand("camera:0#reconnect=0"))
     assert (frames.live, frames.count, frames.fps) == (True, None, 25.0)
-    seen: list[tuple[int, bool]] = []
-    with pytest.raises(InputError, match="stopped after 4 frames"):
-        seen.extend((f.index, f.time >= 0) for f in frames)
-    assert seen == [(0, True), (1, True), (2, True), (3, True)]
-    CameraFrames("/dev/video7").close()
-    with pytest.raises(InputError, match="Camera '3' cannot be opened"):
+    seen: list[Frame] = []
+    with pytest.raises(InputError, match=r"^Camera '0' stopped after 4 frames; plug it in again\.$"):
+        seen.extend(frames)
+    frames.close()
+    assert [f.index for f in seen] == [0, 1, 2, 3]
+    assert [f.time for f in seen] == sorted({f.time for f in seen})
+    assert [c.released for c in camera.made] == [True]
+
+
+def test_a_camera_that_is_plugged_in_again(camera: type[FakeCapture], monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+
+    def report(event: Event) -> None:
+        events.append(event)
+        if event.kind == "lost":
+            monkeypatch.setattr(camera, "there", False)
+            threading.Thread(target=plug_in).start()
+
+    def plug_in() -> None:
+        while len(camera.made) < 2:
+            time.sleep(0.01)
+        camera.there = True
+
+    frames = open_source(*expand("0"), report)
+    seen = list(islice(frames, 6))
+    frames.close()
+    assert [f.index for f in seen] == list(range(6))
+    assert [e.kind for e in events if e.kind != "corrupt"] == ["lost", "resumed"]
+    assert len(camera.made) >= 3  # one attempt at least was in vain
+    assert all(c.released for c in camera.made)
+
+
+def test_a_frame_that_a_camera_cannot_decode(camera: type[FakeCapture], monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr(camera, "reads", (True, False, False, True, True))
+    frames = open_source(*expand("0"), events.append)
+    assert [f.index for f in islice(frames, 3)] == [0, 1, 2]
+    frames.close()
+    assert [e.kind for e in events] == ["corrupt", "corrupt"]
+
+
+def test_camera_options(camera: type[FakeCapture]) -> None:
+    events: list[Event] = []
+    frames = open_source(*expand("v4l2:///dev/video7?width=320&height=200&fps=30&format=MJPG"), events.append)
+    frames.close()
+    (made,) = camera.made
+    assert (made.device, made.api) == ("/dev/video7", cv2.CAP_V4L2)
+    assert made.settings == [
+        (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
+        (cv2.CAP_PROP_FRAME_WIDTH, 320),
+        (cv2.CAP_PROP_FRAME_HEIGHT, 200),
+        (cv2.CAP_PROP_FPS, 30),
+    ]
+    assert [e.text for e in events] == ["Camera '/dev/video7' gives 320x240 pixels where 320x200 were asked for."]
+
+
+def test_a_camera_that_is_not_there(camera: type[FakeCapture]) -> None:
+    sentence = r"^Camera '3' cannot be opened; check that it is plugged in, free, and that you may use /dev/video\*\.$"
+    with pytest.raises(InputError, match=sentence):
         open_source(Source("camera", "3"))
+    assert [c.released for c in camera.made] == [True]
 
 
 @pytest.mark.parametrize("number", ["99999999999", "9" * 5000])

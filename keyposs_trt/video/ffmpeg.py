@@ -1,0 +1,126 @@
+"""Streams through the FFmpeg inside OpenCV: RTSP, HLS, and video files on web servers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Condition
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from keyposs_trt.video.capture import CaptureFeed, frame_count
+from keyposs_trt.video.feeds import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_PORTS = {"rtsp": 554, "rtsps": 322}
+
+
+class _Environment:
+    """OpenCV takes FFmpeg's options from a variable of the process: openings with the same options may overlap, others wait."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._users = 0
+        self._options = ""
+        self._before: str | None = None
+
+    @contextmanager
+    def holding(self, options: str) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._users == 0 or self._options == options)
+            if self._users == 0:
+                self._options, self._before = options, os.environ.get(_VARIABLE)
+                # What the user set himself holds, where we do not say otherwise: of two values FFmpeg takes the latter.
+                os.environ[_VARIABLE] = f"{self._before}|{options}" if self._before else options
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if self._users == 0:
+                    if self._before is None:
+                        os.environ.pop(_VARIABLE, None)
+                    else:
+                        os.environ[_VARIABLE] = self._before
+                self._changed.notify_all()
+
+
+_environment = _Environment()
+
+
+def open_rtsp(address: str, options: Mapping[str, str], timeout: float) -> CaptureFeed:
+    """An RTSP stream.
+
+    Args:
+        address: with user and password.
+        options: transport (tcp, udp) and latency (milliseconds that late packets are waited for).
+        timeout: seconds without an answer or a packet.
+
+    Raises:
+        BrokenError: it cannot be opened.
+    """
+    _reach(address, timeout)
+    # Three frames tell the rate well enough; FFmpeg would look at a second of them.
+    ffmpeg = {"rtsp_transport": options.get("transport", "tcp"), "allowed_media_types": "video", "fpsprobesize": "3"}
+    if "latency" in options:
+        ffmpeg["max_delay"] = str(1000 * int(options["latency"]))
+    return _open(address, ffmpeg, timeout, live=True, remedy="check path, user and password of the address")
+
+
+def open_video(address: str, timeout: float) -> CaptureFeed:
+    """HLS, or a video file on a web server; live where it has no end.
+
+    Raises:
+        BrokenError: it cannot be opened.
+    """
+    ffmpeg = {"tls_verify": "1", "ca_file": _bundle()} if address.startswith("https:") else {}
+    return _open(address, ffmpeg, timeout, live=None, remedy="check that the address is that of a video or stream")
+
+
+def _open(address: str, ffmpeg: Mapping[str, str], timeout: float, *, live: bool | None, remedy: str) -> CaptureFeed:
+    import cv2
+
+    milliseconds = int(1000 * timeout)
+    # More than one thread would decode that many frames late.
+    threads = [cv2.CAP_PROP_N_THREADS, 1] if live else []
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds, *threads]
+    with _environment.holding("|".join(f"{k};{v}" for k, v in ffmpeg.items())):
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+    if not capture.isOpened():
+        capture.release()
+        raise BrokenError("FFmpeg finds no video there", remedy)
+    return CaptureFeed(capture, live=frame_count(capture) is None if live is None else live)
+
+
+def _reach(address: str, timeout: float) -> None:
+    """Knocks at the server: FFmpeg does not say why it opens nothing."""
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or _PORTS[parts.scheme]), timeout).close()
+    except (OSError, UnicodeError) as e:
+        raise BrokenError(network_reason(e)) from None
+
+
+def network_reason(error: Exception) -> str:
+    """What is wrong with a network connection, in words for the middle of a sentence."""
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return "no machine of that name is known"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+def _bundle() -> str:
+    """The certificates that this machine trusts; FFmpeg, having been built elsewhere, does not know where they are."""
+    known = ssl.get_default_verify_paths().cafile
+    return next((path for path in (known, *_BUNDLES) if path and Path(path).is_file()), "")
