@@ -1,35 +1,28 @@
-"""Where annotated pictures go: names that cannot clash, and a video file that is whole or kept as far as it got."""
+"""Names of the files that results go to: they cannot clash with each other, nor hit a source."""
 
 from __future__ import annotations
 
-import math
+import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import OutputError, UsageError
-from keyposs_trt.files import file_mode, is_utf8, replaced_by, temporary_beside
+from keyposs_trt.files import file_mode, is_special, replaced_by, temporary_beside
 from keyposs_trt.images import IMAGE_SUFFIXES, WRITABLE_SUFFIXES
-from keyposs_trt.video.capture import DEFAULT_FPS
 from keyposs_trt.video.sources import VIDEO_SUFFIXES
+from keyposs_trt.video.video_writer import CODECS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    import cv2
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Sequence
 
     from keyposs_trt.video.contract import Source
 
-CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-
-_MOST_TICKS = 65535  # a second
+_LONGEST = 80  # characters of a name made of an address
 
 
 def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
-    """A file to write for each source.
+    """A picture or video file to write for each source.
 
     One source may name its file; otherwise ``out`` is a folder, which is made. Names are those of the sources, as far as their
     format can be written (else .png or .mp4); a second ``face.jpg`` becomes ``face-2.jpg``.
@@ -53,28 +46,67 @@ def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
             )
         plan = [target]
     else:
-        plan = _names_in(target, sources)
-    inputs = {_identity(Path(s.name)): s.name for s in sources if s.kind != "camera"}
-    for path in plan:
-        if (name := inputs.get(_identity(path))) is not None:
-            raise UsageError(f"The result would overwrite the source '{name}'; give another file or folder to -o.")
-    _make_folder(plan[0].parent)
-    for path in plan:
-        replaced_by(path)
+        plan = _names_in(target, sources, _picture_suffix)
+    _check(plan, sources, f"-o '{out}'")
     return plan
 
 
-def _names_in(folder: Path, sources: Sequence[Source]) -> list[Path]:
+def plan_records(sources: Sequence[Source], folder: str) -> list[Path]:
+    """A file of JSON lines in a folder for each source, named as ``plan_outputs`` does; the folder is made.
+
+    Raises:
+        UsageError: an input would be overwritten.
+        OutputError: the folder cannot be made, or a folder, FIFO or device has the name of a file.
+    """
+    plan = _names_in(Path(folder), sources, lambda _: ".jsonl")
+    _check(plan, sources, f"--json '{folder}'")
+    return plan
+
+
+def names_folder(target: str) -> bool:
+    """Whether JSON lines for this name go into a folder: it is one, or ends in ``/``."""
+    return target.endswith("/") or stat.S_ISDIR(file_mode(target))
+
+
+def check_record_file(target: str, sources: Sequence[Source], others: Sequence[Path]) -> None:
+    """Makes sure that a file of JSON lines hits neither a source nor another output.
+
+    Raises:
+        UsageError: it does.
+    """
+    path = Path(target)
+    if is_special(path):
+        return
+    if (name := _files_of(sources).get(_identity(path))) is not None:
+        raise UsageError(f"--json would overwrite the source '{name}'; give another file.")
+    if _identity(path) in {_identity(other) for other in others}:
+        raise UsageError(f"'{target}' is the output of both -o and --json; give two names.")
+
+
+def stem_of(source: Source) -> str:
+    """A name for the results of a source: safe in a file system, and without the user, the password and the query of an address.
+
+    ``rtsp://user:secret@cam1/stream?x=1`` becomes ``rtsp-cam1-stream``, camera 0 ``camera0``, ``clips/walk.mp4`` ``walk``.
+    """
+    scheme, is_address, rest = source.name.partition("://")
+    if is_address and source.kind not in ("image", "video"):
+        # From the last @ on: no part of a password is left, whatever signs are in it.
+        place = re.split(r"[?#]", rest.rpartition("@")[2], maxsplit=1)[0].strip("/")
+        host, slash, path = place.partition("/")
+        name = f"{scheme}-{host}{slash}{re.sub(r'[.][A-Za-z0-9]{1,5}$', '', path)}"
+        return re.sub(r"[^A-Za-z0-9._]+", "-", name)[:_LONGEST].strip("-.") or source.kind
+    name = Path(source.name)
+    if source.kind in ("image", "video"):
+        return name.stem
+    tail = re.sub(r"[^A-Za-z0-9._]+", "-", name.name).strip("-.")
+    return tail if tail.startswith(source.kind) else f"{source.kind}{tail}"
+
+
+def _names_in(folder: Path, sources: Sequence[Source], suffix_of: Callable[[Source], str]) -> list[Path]:
     taken: set[str] = set()
     plan = []
     for source in sources:
-        name = Path(source.name)
-        if source.kind == "camera":
-            stem, suffix = f"camera{name.name}", ".mp4"
-        elif source.kind == "video":
-            stem, suffix = name.stem, name.suffix if name.suffix.lower() in CODECS else ".mp4"
-        else:
-            stem, suffix = name.stem, name.suffix if name.suffix.lower() in WRITABLE_SUFFIXES else ".png"
+        stem, suffix = stem_of(source), suffix_of(source)
         free, n = stem + suffix, 1
         while free.lower() in taken:  # case does not tell names apart on every file system
             n += 1
@@ -82,6 +114,27 @@ def _names_in(folder: Path, sources: Sequence[Source]) -> list[Path]:
         taken.add(free.lower())
         plan.append(folder / free)
     return plan
+
+
+def _picture_suffix(source: Source) -> str:
+    own = Path(source.name).suffix
+    if source.kind == "image":
+        return own if own.lower() in WRITABLE_SUFFIXES else ".png"
+    return own if source.kind == "video" and own.lower() in CODECS else ".mp4"
+
+
+def _check(plan: Sequence[Path], sources: Sequence[Source], what: str) -> None:
+    inputs = _files_of(sources)
+    for path in plan:
+        if (name := inputs.get(_identity(path))) is not None:
+            raise UsageError(f"The result would overwrite the source '{name}'; give another file or folder than {what}.")
+    _make_folder(plan[0].parent)
+    for path in plan:
+        replaced_by(path)
+
+
+def _files_of(sources: Sequence[Source]) -> dict[object, str]:
+    return {_identity(Path(s.name)): s.name for s in sources if s.kind in ("image", "video")}
 
 
 def _identity(path: Path) -> object:
@@ -104,84 +157,3 @@ def _make_folder(folder: Path) -> None:
     finally:
         if stat.S_ISDIR(file_mode(folder)):
             probe.unlink(missing_ok=True)
-
-
-def writable_fps(fps: float) -> float:
-    """The frame rate a file can hold.
-
-    MPEG-4 counts time in at most 65535 ticks a second, and OpenCV makes the ticks from the decimals of the rate: of 90.123
-    frames a second it would make 90123 ticks, and fail.
-    """
-    if not (math.isfinite(fps) and 0.01 <= fps <= 1000):
-        return DEFAULT_FPS
-    return next(r for d in (3, 2, 1, 0) if (r := round(float(fps), d)) * 10**d <= _MOST_TICKS)
-
-
-class VideoSink:
-    """Writes a video; a context manager.
-
-    The file is written aside and takes its name at the end. When the body raises, it is finished with the frames
-    written so far, and plays; no file is left if there are none.
-
-    Args:
-        path: the file; its suffix, one of ``CODECS``, chooses container and codec. Sound is not carried over.
-        fps: frames a second; rounded a little where the codec cannot tell it exactly, and ``DEFAULT_FPS`` where it makes no sense.
-
-    Raises:
-        OutputError: the file cannot be written, or a folder, FIFO or device is there.
-    """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path = path
-        self.fps = writable_fps(fps)
-        self.frames = 0
-        if not is_utf8(path):
-            raise OutputError(f"Cannot write video '{path}': OpenCV writes to names in UTF-8 only; give another name.")
-        self._final = replaced_by(path)
-        self._temporary = temporary_beside(self._final.parent / path.name)
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-
-    def __enter__(self) -> VideoSink:
-        return self
-
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Appends a frame, [H, W, 3] uint8 BGR; the first one sets the size, later ones are scaled to it."""
-        import cv2
-
-        if self._writer is None:
-            height, width = image.shape[:2]
-            self._size = (width, height)
-            codec = CODECS[self.path.suffix.lower()]
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*codec), self.fps, self._size)
-            if not self._writer.isOpened():
-                raise OutputError(
-                    f"Cannot write video '{self.path}' of {width}x{height} pixels; check the folder, or choose a name that ends in .avi."
-                )
-        if image.shape[1::-1] != self._size:
-            image = cast("NDArray[np.uint8]", cv2.resize(image, self._size))
-        self._writer.write(image)
-        self.frames += 1
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is None:
-            return
-        try:
-            self._writer.release()
-            if self.frames:
-                self._check()
-                self._temporary.replace(self._final)
-        except OSError as e:
-            raise OutputError(f"Cannot write '{self.path}': {e.strerror or e}; choose a folder you may write to.") from e
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _check(self) -> None:
-        """OpenCV does not tell of failed writes, so the file must open and hold every frame."""
-        import cv2
-
-        capture = cv2.VideoCapture(str(self._temporary))
-        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-        capture.release()
-        if frames < self.frames - 1:
-            raise OutputError(f"Video '{self.path}' could not be written whole; check that there is room left on the disk.")

@@ -1,71 +1,25 @@
-"""The records are what docs/json.md says, and a file holds whole lines or is not there."""
+"""A file holds whole lines, or is not there."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from keyposs_trt.errors import OutputError
-from keyposs_trt.landmarks import Landmarks
-from keyposs_trt.video.contract import Frame
-from keyposs_trt.video.jsonl import SCHEMA, JsonLines, frame_record
+from keyposs_trt.errors import OutputError, UsageError
+from keyposs_trt.video.jsonl import JsonLines
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
-FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 12, 0.48)
-
-
-def face(points: np.ndarray) -> Landmarks:
-    n = len(points)
-    covariance = np.tile(np.float32([1.23456, 0.1, 2]), (n, 1))
-    return Landmarks(points.astype(np.float32), np.full(n, 0.8, np.float32), covariance, np.float32([1, 2, 30.126, 40]), 0.91, "300w")
-
-
-def test_record() -> None:
-    record = frame_record("clip.mp4", FRAME, [face(np.array([[1.25, 2.1234567], [3, 4]]))], "300w")
-    assert record == {
-        "schema": SCHEMA,
-        "source": "clip.mp4",
-        "frame": 12,
-        "time": 0.48,
-        "size": [64, 48],
-        "scheme": "300w",
-        "faces": [
-            {
-                "box": [1.0, 2.0, 30.13, 40.0],
-                "score": 0.91,
-                "landmarks": [[1.25, 2.123], [3.0, 4.0]],
-                "scores": [0.8, 0.8],
-                "covariance": [[1.2346, 0.1, 2.0]] * 2,
-            }
-        ],
-    }
-    assert frame_record("a.png", FRAME, [], "300w")["faces"] == []
-
-
-def test_the_document_names_every_field_and_the_version() -> None:
-    record = frame_record("clip.mp4", FRAME, [face(np.zeros((2, 2)))], "300w")
-    fields = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE)
-    assert fields == [*record, *record["faces"][0]]
-    assert f"schema version {SCHEMA}" in DOCUMENT
-    example = json.loads(DOCUMENT.partition("```json\n")[2].partition("```")[0])
-    assert list(example) == list(record)
-    assert list(example["faces"][0]) == list(record["faces"][0])
-    assert example["schema"] == SCHEMA
-
-
-def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
-    with JsonLines(str(tmp_path / "a.jsonl")) as lines:
-        lines.write(frame_record("a", FRAME, [face(np.array([[np.nan, 1], [np.inf, -np.inf]]))], "300w"))
-    (record,) = read(tmp_path / "a.jsonl")
-    assert record["faces"][0]["landmarks"] == [[None, 1.0], [None, None]]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read(path: Path) -> list[dict]:
@@ -172,11 +126,133 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    lines = JsonLines(str(tmp_path / "a.jsonl"))
-    with pytest.raises(OutputError, match="No space left"), lines:  # noqa: PT012
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file of this process grows beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_does_not_fit_leaves_whole_lines(tmp_path: Path, live: bool) -> None:
+    lines = JsonLines(str(tmp_path / "a.jsonl"), live=live)
+    with pytest.raises(OutputError, match="room left"), lines, at_most(5000):  # noqa: PT012
+        while True:
+            lines.write({"a": lines.lines, "text": "x" * 90})
+    assert lines.lines > 40
+    assert [r["a"] for r in read(tmp_path / "a.jsonl")] == list(range(lines.lines))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_live_file_stays_whole_while_nothing_fits_and_goes_on_afterwards(tmp_path: Path) -> None:
+    with JsonLines(str(tmp_path / "a.jsonl"), live=True) as lines:
+        lines.write({"a": 0})
+        with at_most(20), pytest.raises(OutputError):
+            lines.write({"a": "x" * 50})
+        assert read(tmp_path / "a.jsonl") == [{"a": 0}]
         lines.write({"a": 1})
-        lines._stream.close()
-        lines._stream = Path("/dev/full").open("w")  # noqa: SIM115
-        lines.write({"a": 2})
-    assert list(tmp_path.iterdir()) == []
+        assert read(tmp_path / "a.jsonl") == [{"a": 0}, {"a": 1}]
+
+
+def test_a_live_file_can_be_read_while_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"old":1}\n')
+    with JsonLines(str(path), live=True) as lines:
+        assert read(path) == [{"old": 1}]  # until there is something better
+        for i in range(3):
+            lines.write({"a": i})
+            assert [r["a"] for r in read(path)] == list(range(i + 1))
+            assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+    assert len(read(path)) == 3
+
+
+def test_a_process_that_is_killed_leaves_its_live_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    code = (
+        "import sys\nfrom keyposs_trt.video.jsonl import JsonLines\n"
+        "with JsonLines(sys.argv[1], live=True) as lines:\n"
+        "    while True:\n        lines.write({'a': lines.lines, 'text': 'x' * 9000})\n        print(flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        for _ in range(5):
+            child.stdout.readline()
+        child.kill()
+        child.stdout.close()
+    assert child.returncode == -signal.SIGKILL
+    whole = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in whole if line.endswith(b"\n")]
+    assert [json.loads(line)["a"] for line in whole] == list(range(len(whole)))
+    assert len(whole) >= 5
+
+
+def test_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"old":1}\n')
+    (tmp_path / "a-0006.jsonl").write_text('{"older":1}\n')
+    with JsonLines(str(path), live=True, rotate=50) as lines:
+        for i in range(14):
+            lines.write({"a": i})  # 8 bytes, or 9
+    assert {p.name: [*read(p)[0]] for p in tmp_path.iterdir()} == {
+        "a-0006.jsonl": ["older"], "a-0007.jsonl": ["old"], "a-0008.jsonl": ["a"], "a-0009.jsonl": ["a"], "a.jsonl": ["a"],
+    }  # fmt: skip
+    files = [tmp_path / name for name in ("a-0008.jsonl", "a-0009.jsonl", "a.jsonl")]
+    assert [r["a"] for p in files for r in read(p)] == list(range(14))
+    assert [len(read(p)) for p in files] == [6, 6, 2]
+    assert lines.lines == 14
+
+
+def test_only_live_lines_are_rotated() -> None:
+    for live, rotate in ((False, 100), (True, 0)):
+        with pytest.raises(UsageError, match="rotate"):
+            JsonLines("a.jsonl", live=live, rotate=rotate)
+
+
+def test_lines_of_many_threads_are_whole(tmp_path: Path) -> None:
+    with JsonLines(str(tmp_path / "a.jsonl")) as lines:
+        threads = [
+            threading.Thread(target=lambda n=n: [lines.write({"thread": n, "i": i, "text": "x" * (97 * i % 9000)}) for i in range(100)])
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    records = read(tmp_path / "a.jsonl")
+    assert len(records) == lines.lines == 800
+    for n in range(8):
+        assert [r["i"] for r in records if r["thread"] == n] == list(range(100))
+
+
+def test_the_reader_of_a_pipe_goes_away(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = threading.Thread(target=lambda: (tmp_path / "pipe").open().close(), daemon=True)
+    reader.start()
+    with pytest.raises(OutputError, match="reader has gone"), JsonLines(str(tmp_path / "pipe")) as lines:  # noqa: PT012
+        while True:
+            lines.write({"a": 1})
+    reader.join(10)
+
+
+def test_the_reader_of_standard_output_goes_away() -> None:
+    code = (
+        "from keyposs_trt.video.jsonl import JsonLines\n"
+        "try:\n    with JsonLines('-') as lines:\n        while True: lines.write({'a': 1})\nexcept BrokenPipeError: raise SystemExit(7)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+    assert child.returncode in (7, 120)  # 120: Python could not flush at its own end
+
+
+def test_only_an_open_file_is_written_to(tmp_path: Path) -> None:
+    lines = JsonLines(str(tmp_path / "a.jsonl"))
+    with lines:
+        lines.write({})
+    with pytest.raises(OutputError, match="not open"):
+        lines.write({})

@@ -1,17 +1,15 @@
-"""Names of outputs never clash nor hit a source; videos are finished whatever happens."""
+"""Names of outputs never clash nor hit a source, and tell no password."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import pytest
 
 from keyposs_trt.errors import OutputError, UsageError
 from keyposs_trt.video.contract import Source
-from keyposs_trt.video.sinks import CODECS, VideoSink, plan_outputs, writable_fps
+from keyposs_trt.video.sinks import check_record_file, names_folder, plan_outputs, plan_records, stem_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,110 +95,71 @@ def test_a_pipe_or_an_endless_name_is_refused_before_the_work(tmp_path: Path) ->
             plan_outputs([source], str(tmp_path / name))
     with pytest.raises(OutputError, match="too long"):
         plan_outputs([image("a.jpg")], str(tmp_path / ("x" * 300)))
-    with pytest.raises(OutputError, match="pipe or device"):
-        VideoSink(tmp_path / "link.mp4", 25)
     assert (tmp_path / "pipe.png").is_fifo()
     assert (tmp_path / "pipe.mp4").is_fifo()
     assert (tmp_path / "link.mp4").is_symlink()
 
 
-def frame(i: int, width: int = 64, height: int = 48) -> np.ndarray:
-    return np.full((height, width, 3), 10 * i, np.uint8)
+@pytest.mark.parametrize(
+    ("kind", "name", "stem"),
+    [
+        ("rtsp", "rtsp://cam1/stream", "rtsp-cam1-stream"),
+        ("rtsp", "rtsp://user:secret@cam1:8554/live/ch0?token=secret#secret", "rtsp-cam1-8554-live-ch0"),
+        ("rtsp", "rtsp://user:se/cr?et@@cam1/x", "rtsp-cam1-x"),
+        ("rtsp", "rtsp://192.168.1.10", "rtsp-192.168.1.10"),
+        ("rtsp", "rtsp://[fe80::1]:554/a b", "rtsp-fe80-1-554-a-b"),
+        ("http", "https://host/../../etc/passwd.m3u8", "https-host-..-..-etc-passwd"),
+        ("http", "http://host/" + "x" * 300, "http-host-" + "x" * 70),
+        ("rtsp", "rtsp://user:secret@/", "rtsp"),
+        ("camera", "0", "camera0"),
+        ("camera", "/dev/video2", "cameravideo2"),
+        ("camera", "v4l2:///dev/video2", "v4l2-dev-video2"),
+        ("csi", "csi://1", "csi-1"),
+        ("csi", "1", "csi1"),
+        ("test", "test:", "test"),
+        ("test", "test://", "test"),
+        ("video", "a/clip.v2.mp4", "clip.v2"),
+        ("image", "http://x.png", "x"),
+    ],
+)
+def test_stem(kind: str, name: str, stem: str) -> None:
+    assert stem_of(Source(kind, name)) == stem  # type: ignore[arg-type]
 
 
-def played(path: Path) -> tuple[float, list[float]]:
-    """Frame rate and mean grey value of every frame."""
-    capture, means = cv2.VideoCapture(str(path)), []
-    while (got := capture.read())[0]:
-        means.append(got[1].mean())
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    capture.release()
-    return fps, means
+def test_streams_get_names_of_their_own(tmp_path: Path) -> None:
+    cameras = [Source("rtsp", "rtsp://cam1/s"), Source("http", "http://cam1/s"), Source("rtsp", "rtsp://CAM1/s/"), Source("csi", "csi://0")]
+    assert plan(cameras, tmp_path, tmp_path) == ["rtsp-cam1-s.mp4", "http-cam1-s.mp4", "rtsp-CAM1-s-2.mp4", "csi-0.mp4"]
+    assert plan(cameras[:1], tmp_path / "x.mkv", tmp_path) == ["x.mkv"]
+    with pytest.raises(UsageError, match="may end in"):
+        plan_outputs(cameras[:1], str(tmp_path / "x.jpg"))
 
 
-@pytest.mark.parametrize("suffix", CODECS)
-@pytest.mark.parametrize("fps", [25.0, 30000 / 1001])
-def test_video_plays_back(tmp_path: Path, suffix: str, fps: float) -> None:
-    with VideoSink(tmp_path / f"a{suffix}", fps) as sink:
-        for i in range(10):
-            sink.write(frame(i))
-            assert not (tmp_path / f"a{suffix}").exists()
-    rate, means = played(tmp_path / f"a{suffix}")
-    assert rate == pytest.approx(fps, rel=1e-3)
-    assert means == pytest.approx([10 * i for i in range(10)], abs=4)
-    assert len(list(tmp_path.iterdir())) == 1
+def test_records_in_a_folder(tmp_path: Path) -> None:
+    sources = [Source("video", "a/clip.mp4"), Source("video", "b/clip.mov"), Source("rtsp", "rtsp://u:p@cam1/s"), image("face.jpg")]
+    assert [p.name for p in plan_records(sources, str(tmp_path / "new"))] == [
+        "clip.jsonl", "clip-2.jsonl", "rtsp-cam1-s.jsonl", "face.jsonl",
+    ]  # fmt: skip
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "odd.jsonl").write_text("x")
+    with pytest.raises(UsageError, match=r"overwrite the source '.*odd\.jsonl'"):
+        plan_records([Source("video", str(tmp_path / "odd.jsonl"))], str(tmp_path))
 
 
-@pytest.mark.parametrize("suffix", CODECS)
-@pytest.mark.parametrize("fps", [90.123, 239.123, 999.99, 0.0123])
-def test_rates_with_many_decimals(tmp_path: Path, suffix: str, fps: float) -> None:
-    with VideoSink(tmp_path / f"a{suffix}", fps) as sink:
-        for i in range(3):
-            sink.write(frame(i))
-    rate, means = played(tmp_path / f"a{suffix}")
-    assert rate == pytest.approx(fps, rel=1e-4, abs=1e-3)
-    assert len(means) == 3
+def test_what_names_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert names_folder(str(tmp_path))
+    assert names_folder(f"{tmp_path}/new/")
+    assert not names_folder(f"{tmp_path}/new")
+    assert not names_folder(f"{tmp_path}/file")
 
 
-@pytest.mark.parametrize("fps", [0.0, -5.0, float("nan"), float("inf"), 1e9, 1e-9])
-def test_rates_of_broken_headers(tmp_path: Path, fps: float) -> None:
-    with VideoSink(tmp_path / "a.mp4", fps) as sink:
-        sink.write(frame(0))
-    assert played(tmp_path / "a.mp4")[0] == 25
-
-
-def test_rates_are_changed_no_more_than_needed() -> None:
-    rates = [25.0, 23.976, 65.535, 65.5364, 90.123, 655.36, 1000.0, 0.01]
-    assert [writable_fps(r) for r in rates] == [25.0, 23.976, 65.535, 65.54, 90.12, 655.4, 1000.0, 0.01]
-
-
-def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
-    (tmp_path / "link.mp4").symlink_to("data.bin")  # the container is chosen by the name given
-    with VideoSink(tmp_path / "link.mp4", 25) as sink:
-        sink.write(frame(0))
-    assert (tmp_path / "link.mp4").is_symlink()
-    assert len(played(tmp_path / "data.bin")[1]) == 1
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_name_that_opencv_would_crash_on(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="UTF-8"):
-        VideoSink(tmp_path / os.fsdecode(b"caf\xe9.mp4"), 25)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_what_was_written_is_kept_and_plays(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), VideoSink(tmp_path / "a.mp4", 25) as sink:  # noqa: PT012
-        for i in range(4):
-            sink.write(frame(i))
-        raise error
-    assert len(played(tmp_path / "a.mp4")[1]) == 4
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_no_frame_no_file(tmp_path: Path) -> None:
-    with VideoSink(tmp_path / "a.mp4", 25):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_odd_sizes_and_frames_that_change_size(tmp_path: Path) -> None:
-    with VideoSink(tmp_path / "a.mp4", 25) as sink:
-        sink.write(frame(1, 63, 47))
-        sink.write(frame(2, 128, 96))
-    assert len(played(tmp_path / "a.mp4")[1]) == 2
-
-
-@pytest.mark.parametrize(("path", "size"), [("/proc/a.mp4", (64, 48)), ("a.mp4", (9000, 20))])
-def test_a_video_that_cannot_be_written(tmp_path: Path, path: str, size: tuple[int, int]) -> None:
-    with pytest.raises(OutputError, match=f"{size[0]}x{size[1]} pixels"), VideoSink(tmp_path / path, 25) as sink:
-        sink.write(frame(0, *size))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_that_does_not_hold_its_frames_is_an_error(tmp_path: Path) -> None:
-    sink = VideoSink(tmp_path / "a.mp4", 25)
-    with pytest.raises(OutputError, match="room left"), sink:  # noqa: PT012
-        sink.write(frame(0))
-        sink.frames = 50  # as if the disk had swallowed 49
-    assert list(tmp_path.iterdir()) == []
+def test_a_file_of_records_hits_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("x")
+    (tmp_path / "link").symlink_to("a.jpg")
+    for name in ("a.jpg", "link"):
+        with pytest.raises(UsageError, match="overwrite the source"):
+            check_record_file(str(tmp_path / name), [image(tmp_path / "a.jpg")], [])
+    with pytest.raises(UsageError, match="both -o and --json"):
+        check_record_file(str(tmp_path / "x.mp4"), [image("b.jpg")], [tmp_path / "y" / ".." / "x.mp4"])
+    check_record_file(str(tmp_path / "x.jsonl"), [image("b.jpg"), Source("camera", "x.jsonl")], [tmp_path / "x.mp4"])
+    check_record_file("/dev/null", [image("b.jpg")], [])
