@@ -9,7 +9,8 @@ import platform
 import re
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,44 +21,28 @@ from keyposs_trt.engine.gpu import query_driver
 from keyposs_trt.engine.plugin_library import VARIABLE, find_library
 from keyposs_trt.engine.versions import BACKENDS, INSTALL, Backend, installed_backends
 from keyposs_trt.errors import BackendError, KeypossError
+from keyposs_trt.findings import MISSING, OK, OPTIONAL, Finding
+from keyposs_trt.jetson import Machine, describe_release
+from keyposs_trt.jetson import diagnose as diagnose_jetson
+from keyposs_trt.jetson.board import PACKAGES_FILE, RELEASE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyposs_trt.engine.gpu import Driver
 
-OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 OLDEST_PYTHON = (3, 10)
 
-_TEGRA_RELEASE = Path("/etc/nv_tegra_release")
-_DPKG_STATUS = Path("/var/lib/dpkg/status")
 _REINSTALL = "the package is incomplete: get a whole checkout again, and in it run pip install -e ."
 # Of the extra "train".
 TRAINING_PACKAGES = "torch torchvision timm lightning tensorboard onnx onnx-graphsurgeon onnxscript numba scipy pyyaml h5py pillow"
 _GPU_ONLY = "needs an NVIDIA GPU with its driver; the CPU path works without"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One part of the machine.
-
-    Attributes:
-        part: its name.
-        state: ``ok``; ``missing``, which the CPU path needs; ``optional``, which is not there and need not be.
-        found: version and details, or why there is none.
-        remedy: what to do; empty where all is well.
-    """
-
-    part: str
-    state: str
-    found: str
-    remedy: str = ""
-
-
 def diagnose() -> list[Finding]:
     """Looks at everything the toolkit can use, the needed parts first; nothing here raises or changes the machine."""
-    driver = query_driver()
-    checks: list[Callable[[], Finding]] = [_python, _platform, _opencv, _onnxruntime, _model, _detector]
+    driver, machine = query_driver(), Machine()
+    checks: list[Callable[[], Finding]] = [_python, partial(_platform, machine), _opencv, _onnxruntime, _model, _detector]
     findings = [check() for check in checks]
     findings += [_gstreamer(), _gpu(driver), _nvcc()]
     backends = installed_backends()
@@ -67,7 +52,8 @@ def diagnose() -> list[Finding]:
         _package("ONNX", "onnx", "onnx onnx-graphsurgeon", "builds engines"),
     ]
     findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]
-    return findings
+    board = diagnose_jetson(machine)
+    return findings + ([*board, _crop_kernel()] if board else [])
 
 
 def cpu_path_works(findings: list[Finding]) -> bool:
@@ -87,25 +73,10 @@ def _python() -> Finding:
     return Finding("Python", OK, found)
 
 
-def _platform() -> Finding:
+def _platform(machine: Machine) -> Finding:
     found = f"{platform.system()} {platform.machine()}"
-    jetson = describe_jetson(_text(_TEGRA_RELEASE), _text(_DPKG_STATUS))
+    jetson = describe_release(machine.text(RELEASE_FILE), machine.text(PACKAGES_FILE))
     return Finding("Platform", OK, f"{found}, {jetson}" if jetson else found)
-
-
-def describe_jetson(tegra_release: str, dpkg_status: str) -> str:
-    """Jetson Linux and JetPack in words; empty on other machines.
-
-    Args:
-        tegra_release: content of /etc/nv_tegra_release.
-        dpkg_status: content of /var/lib/dpkg/status, for the version of nvidia-jetpack.
-    """
-    if not tegra_release:
-        return ""
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", tegra_release)
-    name = f"Jetson Linux {release[1]}.{release[2]}" if release else "Jetson Linux"
-    jetpack = re.search(r"^Package: nvidia-jetpack\n(?:\S.*\n|[ \t].*\n)*?Version: (\S+)", dpkg_status, re.MULTILINE)
-    return f"{name}, JetPack {jetpack[1].split('+')[0]}" if jetpack else f"{name}, JetPack's packages are not installed"
 
 
 def _opencv() -> Finding:
@@ -228,11 +199,15 @@ def _plugin() -> Finding:
     return Finding("Plugin", OK, str(library))
 
 
-def _text(path: Path) -> str:
+def _crop_kernel() -> Finding:
+    """The library that makes crops on the GPU; named on a Jetson alone, where it saves a copy of each frame."""
+    from keyposs_trt.engine.preprocess_library import PreprocessLibrary
+
     try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+        return Finding("Crop kernel", OK, str(PreprocessLibrary().path))
+    except BackendError as e:
+        found = _line(e).split("; ")[0].partition(": ")[0]
+        return Finding("Crop kernel", OPTIONAL, found, "crops are made on the CPU without it; docs/jetson.md says how to build it")
 
 
 def _line(error: Exception) -> str:

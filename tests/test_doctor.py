@@ -11,14 +11,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from jetson_trees import machine, orin_nano
 
 from keyposs_trt import doctor
 from keyposs_trt.cli.main import main
-from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, describe_jetson, diagnose, to_json
-from keyposs_trt.engine import plugin_library
+from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, diagnose, to_json
+from keyposs_trt.engine import plugin_library, preprocess_library
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.versions import Backend
 from keyposs_trt.errors import BackendError, ModelError
+from keyposs_trt.jetson import describe_release
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -192,10 +194,39 @@ Version: 9
 
 
 def test_jetson():
-    assert describe_jetson("", DPKG) == ""
-    assert describe_jetson(RELEASE, DPKG) == "Jetson Linux 36.4.3, JetPack 6.2"
-    assert describe_jetson(RELEASE, "Package: nvidia-jetpack\nStatus: x\n\nPackage: zlib\nVersion: 9\n").endswith("not installed")
-    assert describe_jetson("# strange", "").startswith("Jetson Linux, ")
+    assert describe_release("", DPKG) == ""
+    assert describe_release(RELEASE, DPKG) == "Jetson Linux 36.4.3, JetPack 6.2"
+    assert describe_release(RELEASE, "Package: nvidia-jetpack\nStatus: x\n\nPackage: zlib\nVersion: 9\n").endswith("not installed")
+    assert describe_release("# strange", "").startswith("Jetson Linux, ")
+
+
+def test_a_jetson_has_more_lines_below_the_others(tmp_path, monkeypatch, capsys):
+    others = [f.part for f in diagnose()]
+    board = machine(tmp_path, orin_nano())
+    monkeypatch.setattr(doctor, "Machine", lambda: board)
+    parts = [f.part for f in diagnose()]
+    assert parts[: len(others)] == others
+    assert {"Jetson", "JetPack", "Power mode", "Clocks", "System TensorRT", "Camera plugins", "Crop kernel"} <= set(parts[len(others) :])
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "Linux" in printed
+    assert "Jetson Linux 36.4.3, JetPack 6.2" in printed
+    assert re.search(
+        r"^optional  Clocks +follow the load: CPU 730 to 1344 MHz, GPU 306 to 918 MHz\n +-> .*sudo jetson_clocks", printed, re.MULTILINE
+    )
+
+
+def test_crop_kernel(tmp_path, monkeypatch):
+    monkeypatch.setenv(preprocess_library.VARIABLE, "/nowhere/libkeyposs_preprocess.so")
+    f = doctor._crop_kernel()
+    assert f.state == OPTIONAL
+    assert "/nowhere/libkeyposs_preprocess.so" in f.found
+    assert "docs/jetson.md" in f.remedy
+
+    broken = tmp_path / preprocess_library.FILE
+    broken.write_bytes(b"no library")
+    monkeypatch.setenv(preprocess_library.VARIABLE, str(broken))
+    assert "does not load" in doctor._crop_kernel().found
 
 
 def test_plugin(tmp_path, monkeypatch):

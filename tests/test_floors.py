@@ -33,7 +33,9 @@ FLOORS = {
     "metrics": 1,
     "plots": 1,
     "images": 1,
+    "jetson": 1,
     "errors": 0,
+    "findings": 0,
     "files": 0,
     "quiet": 0,
 }

@@ -11,9 +11,9 @@ _MANUAL = """\
 Each line is one part of the machine:
   ok         it is there; the shipped model and detector were run once
   missing    it is not, and landmarks cannot be found on the CPU without it
-  optional   it is not, and need not be
+  optional   it is not, or not as it could be, and need not be
 
-Nothing is installed or changed.
+On a Jetson there are lines of the board too: JetPack, power mode, clocks, heat, memory, TensorRT, cameras. Nothing is installed or changed.
 
 exit code: 0 if landmarks can be found on the CPU, 1 if a part for that is missing
 """
