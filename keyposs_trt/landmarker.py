@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from keyposs_trt.crop import crop_faces
 from keyposs_trt.detection import load_detector
+from keyposs_trt.engine.device_arrays import is_device_array
+from keyposs_trt.engine.frames import DeviceFrame, FrameRunner
 from keyposs_trt.engine.runner import Outputs, open_runner
 from keyposs_trt.errors import ModelError, UsageError
 from keyposs_trt.geometry import invert, square_of_box, transform, transform_covariance
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from keyposs_trt.graph.contract import ModelSpec
     from keyposs_trt.schemes import Scheme
 
-    Lap = Callable[[str, float], object]
+    Lap = Callable[[Literal["crop", "infer"], float], object]
 
 MAX_BATCH = 16  # crops in one call of the network: bounds the memory that a picture of many faces takes
 
@@ -92,7 +94,7 @@ class Landmarker:
 
     def __call__(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[np.uint8] | DeviceFrame | Any,
         boxes: ArrayLike | None = None,
         *,
         max_faces: int | None = None,
@@ -101,7 +103,8 @@ class Landmarker:
         """The landmarks of the faces in one image.
 
         Args:
-            image: [H, W, 3] uint8 BGR as OpenCV reads it; grey [H, W] and BGRA [H, W, 4] are converted.
+            image: [H, W, 3] uint8 BGR as OpenCV reads it; grey [H, W] and BGRA [H, W, 4] are converted. With an engine and boxes also
+                a ``DeviceFrame``, or an array on the GPU (``__dlpack__`` or ``__cuda_array_interface__``) of uint8 [H, W, 3] BGR.
             boxes: [F, 4] x1 y1 x2 y2 in image pixels, each tight around the landmarks of a face (brows to chin); they may reach
                 over the border. None lets the detector find the faces.
             max_faces: keep the faces with the highest detector scores, or the first boxes; None for all.
@@ -117,7 +120,7 @@ class Landmarker:
 
     def batch(
         self,
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[NDArray[np.uint8] | DeviceFrame | Any],
         boxes: Sequence[ArrayLike | None] | None = None,
         *,
         max_faces: int | None = None,
@@ -126,12 +129,14 @@ class Landmarker:
     ) -> list[list[Landmarks]]:
         """The landmarks of the faces in several images, of any sizes; their crops go through the network together.
 
+        An engine makes the crops on the GPU, where each image goes once.
+
         Args:
             images: as for one image.
             boxes: for each image its boxes, or None to let the detector find them; None to do so for all.
             max_faces: as for one image, of each image.
             min_score: as for one image.
-            lap: is told the seconds that ``crop`` and ``infer`` took.
+            lap: is told the seconds that ``crop`` and ``infer`` took; crops that are made on the GPU count as ``infer``.
 
         Returns:
             For each image the list of its faces.
@@ -140,23 +145,24 @@ class Landmarker:
             raise UsageError(f"The largest number of faces must be at least 1, not {max_faces}.")
         if boxes is not None and len(boxes) != len(images):
             raise UsageError(f"There are {len(images)} images but boxes for {len(boxes)}; give one array of boxes (or None) an image.")
-        pictures = [as_bgr(image) for image in images]
-        crops, matrices, found = [], [], []
+        pictures = [self._picture(image) for image in images]
         start = time.perf_counter()
-        for i, picture in enumerate(pictures):
-            image_boxes, scores = self._faces(picture, None if boxes is None else boxes[i], max_faces, min_score)
-            image_crops, image_matrices = crop_faces(picture, square_of_box(image_boxes, self.spec.crop_scale), self.spec.input_size)
-            crops.append(image_crops)
-            matrices.append(image_matrices)
-            found.append((image_boxes, scores))
-        if not crops:
+        found = [self._faces(p, None if boxes is None else boxes[i], max_faces, min_score) for i, p in enumerate(pictures)]
+        if not found:
             return []
-        between = time.perf_counter()
-        outputs = self._run(np.concatenate(crops))
+        squares = [square_of_box(image_boxes, self.spec.crop_scale) for image_boxes, _ in found]
+        if isinstance(self.runner, FrameRunner):
+            between = time.perf_counter()
+            outputs, matrices = self.runner.on_frames(pictures, squares)
+        else:
+            cut = [crop_faces(p, s, self.spec.input_size) for p, s in zip(pictures, squares, strict=True) if not isinstance(p, DeviceFrame)]
+            crops, matrices = (np.concatenate(parts) for parts in zip(*cut, strict=True))
+            between = time.perf_counter()
+            outputs = self._run(crops)
         if lap is not None:
             lap("crop", between - start)
             lap("infer", time.perf_counter() - between)
-        faces = iter(_in_image(outputs, np.concatenate(matrices)))
+        faces = iter(_in_image(outputs, matrices))
         out = []
         for image_boxes, scores in found:
             marks = [self._result(next(faces), box, score) for box, score in zip(image_boxes, scores, strict=True)]
@@ -173,13 +179,25 @@ class Landmarker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _picture(self, image: Any) -> NDArray[np.uint8] | DeviceFrame:
+        """An image as the runner takes it."""
+        if isinstance(image, np.ndarray) or not (isinstance(image, DeviceFrame) or is_device_array(image)):
+            return as_bgr(image)
+        if not isinstance(self.runner, FrameRunner):
+            raise UsageError(
+                f"The image lies on the GPU, and {self.runner.backend} takes images of the CPU; load a TensorRT engine, or copy the image."
+            )
+        return image if isinstance(image, DeviceFrame) else DeviceFrame.of(image)
+
     def _faces(
-        self, image: NDArray[np.uint8], boxes: ArrayLike | None, max_faces: int | None, min_score: float | None
+        self, image: NDArray[np.uint8] | DeviceFrame, boxes: ArrayLike | None, max_faces: int | None, min_score: float | None
     ) -> tuple[NDArray[np.float32], Sequence[float | None]]:
         """Boxes [F, 4] and detector scores [F] (None where boxes were given) of one image."""
         if boxes is not None:
             given = check_boxes(boxes)[:max_faces]
             return given, [None] * len(given)
+        if isinstance(image, DeviceFrame):
+            raise UsageError("Faces are detected on the CPU, and the image lies on the GPU; give its boxes, or copy the image.")
         if self.detector is None:
             raise UsageError("This landmarker has no face detector; give boxes, or load it with detector='blazeface'.")
         found = self.detector(image)

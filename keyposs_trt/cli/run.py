@@ -1,29 +1,26 @@
-"""``keyposs-trt run``: landmarks on images, folders, videos and cameras."""
+"""``keyposs-trt run``: landmarks of images, folders, videos, cameras and streams, to pictures, videos, a page and JSON lines."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack, closing
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
-from keyposs_trt.errors import InputError, UsageError
+from keyposs_trt.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import TextIO
+    from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from keyposs_trt.cli.run_report import Say
     from keyposs_trt.landmarker import Landmarker
-    from keyposs_trt.landmarks import Landmarks
-    from keyposs_trt.video.contract import Source
-    from keyposs_trt.video.jsonl import JsonLines
+    from keyposs_trt.video.contract import Frames, Sink, Source
+    from keyposs_trt.video.outputs import Outputs
+    from keyposs_trt.video.statistics import Statistics
+    from keyposs_trt.video.web import WebServer
 
-HELP = "find facial landmarks in images, folders, videos or a camera"
+HELP = "find facial landmarks in images, folders, videos, cameras and streams"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,16 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SOURCE",
         help="an image, a video, a folder (its images and videos, not its subfolders), a quoted pattern such as 'photos/**/*.jpg', "
-        "or the number of a camera (0)",
+        "the number of a camera (0), or an address: camera: v4l2:// csi:// rtsp:// http:// https:// test://, with options after #; "
+        "several are worked on side by side (docs/sources.md)",
     )
     add(
         "-o",
         "--output",
+        action="append",
+        default=[],
         metavar="OUT",
-        help="where annotated pictures go: a folder, or for a single source a file (.jpg, .png, .mp4, .mkv, .avi ...); "
-        "sources are never overwritten",
+        help="where annotated pictures go: a folder, or for a single source a file (.jpg, .png, .mp4, .mkv, .avi ...); window: ; "
+        "preview:[HOST:]PORT, a page for browsers; null: ; more than one -o may be given (docs/sinks.md); sources are never overwritten",
     )
-    add("--json", metavar="FILE|-", help="write landmarks as JSON lines, one object a frame; - is standard output")
+    add("--json", metavar="FILE|FOLDER/|-", help="landmarks as JSON lines: in one file, in a file for each source, or to standard output")
+    add("--show", action="store_true", help="show the annotated pictures in a window; q ends")
     add("--model", metavar="NAME|FILE", help="landmark model (default: the one that is shipped)")
     add("--backend", choices=("auto", "onnxruntime", "tensorrt", "tensorrt-rtx"), default="auto", help="runtime (default: auto)")
     add(
@@ -56,64 +57,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-score", type=_share, metavar="X", help="leave out faces the detector is less sure of, 0 to 1 (default: the detector's)")
     add("--no-detect", action="store_true", help="no detector: the whole picture is the face")
     add("--detect-every", type=whole_number, metavar="N", default=15, help="in video, look for new faces on every N-th frame (default: 15)")
+    add(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        help="calm the landmarks of followed faces, the uncertain ones more (default: for cameras and streams, not for files)",
+    )
     add("--threads", type=whole_number, metavar="N", help="processor threads (default: the runtime's choice)")
+    add("--at-once", type=whole_number, metavar="N", default=4, help="videos that are worked on side by side (default: 4)")
+    add(
+        "--stats",
+        type=_seconds,
+        nargs="?",
+        const=5.0,
+        metavar="SECONDS",
+        help="say on standard error what passes, every 5 or so seconds",
+    )
+    add("--stats-json", metavar="FILE", help="all figures of the run, written at its end")
+    add("--metrics", metavar="[HOST:]PORT", help="serve /metrics for Prometheus, /stats.json and /health (docs/metrics.md)")
+    add("--log", choices=("text", "json"), default="text", help="how events are told on standard error (default: text)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; 1 if a source could not be read or broke off, or on an interruption."""
+    """Runs the verb; 1 if a source could not be read or broke off, a result could not be written, or on an interruption."""
+    from keyposs_trt.cli.output import write_text
+    from keyposs_trt.cli.run_report import Report, Say
+    from keyposs_trt.files import require_writable
     from keyposs_trt.quiet import quiet_opencv
-    from keyposs_trt.video.jsonl import STDOUT, JsonLines
-    from keyposs_trt.video.sinks import plan_outputs
+    from keyposs_trt.video.logs import configure, log_event
+    from keyposs_trt.video.outputs import Outputs
+    from keyposs_trt.video.pipeline import VideoPipeline
+    from keyposs_trt.video.statistics import Statistics
 
     if not args.debug:
         quiet_opencv()
     if args.json == "/dev/stdout":
-        args.json = STDOUT  # so that nothing else is written there
-    say = _Say(sys.stderr if args.json == STDOUT else sys.stdout)
+        args.json = "-"  # so that nothing else is written there
+    say = Say(sys.stderr if args.json == "-" else sys.stdout)
     sources = _expand_all(args.source, say)
     if not sources:
         return 1
-    outputs: Sequence[Path | None] = plan_outputs(sources, args.output) if args.output else [None] * len(sources)
-    _check_json(args.json, sources, outputs)
-
+    statistics = Statistics()
+    if args.stats_json:
+        require_writable(args.stats_json)
     with ExitStack() as stack:
-        records = stack.enter_context(JsonLines(args.json)) if args.json else None
+        outputs = stack.enter_context(Outputs(sources, args.output, args.json, args.show))
+        pages = _pages(args.metrics, outputs, statistics, stack, say)
         landmarker = stack.enter_context(_load(args))
-        try:
-            _run_all(args, landmarker, sources, outputs, records, say)
-        except KeyboardInterrupt:
-            say.error("interrupted; what was finished until then is kept.")
-    if records and records.lines and args.json != STDOUT:
-        say(f"{records.lines} JSON line{'s'[: records.lines > 1]} -> {args.json}")
-    if not args.output and not args.json and not say.errors:
+        log = configure(args.log, "debug" if args.debug else "info")
+        report = Report(say, sources, outputs, statistics, args.stats)
+        pipeline = VideoPipeline(
+            sources,
+            landmarker,
+            lambda source, number, frames: [*outputs.sinks(source, number, frames), *_previews(pages, source, number, frames)],
+            detect=not args.no_detect,
+            max_faces=args.max_faces,
+            detect_every=args.detect_every,
+            smooth=args.smooth,
+            statistics=statistics,
+            on_event=lambda source, event: log_event(log, source, event),
+            on_end=report.ended,
+            at_once=args.at_once,
+        )
+        report.watch(pipeline)
+        if not report.interrupted:
+            outputs.wait()
+    report.close()
+    if args.stats_json:
+        import json
+
+        write_text(json.dumps(statistics.snapshot(), indent=1) + "\n", args.stats_json)
+    if not args.output and not args.json and not args.show and not say.errors:
         say.note("Nothing was saved: -o OUT saves annotated pictures, --json FILE the landmarks.")
     return 1 if say.errors else 0
 
 
-class _Say:
-    """Lines for the user, written past a progress bar."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.errors = 0
-
-    def __call__(self, line: object) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(str(line), file=self._stream)
-        self._stream.flush()
-
-    def note(self, line: object) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(str(line), file=sys.stderr)
-
-    def error(self, line: object) -> None:
-        self.errors += 1
-        self.note(line)
-
-
-def _expand_all(arguments: Sequence[str], say: _Say) -> list[Source]:
+def _expand_all(arguments: Sequence[str], say: Say) -> list[Source]:
     """The sources that are there, each once, in order; those that are not are reported."""
     from keyposs_trt.video.sources import expand
 
@@ -126,16 +144,6 @@ def _expand_all(arguments: Sequence[str], say: _Say) -> list[Source]:
     return list(found)
 
 
-def _check_json(json: str | None, sources: Sequence[Source], outputs: Sequence[Path | None]) -> None:
-    if not json:
-        return
-    path = Path(json).resolve()
-    if path in {Path(s.name).resolve() for s in sources if s.kind != "camera"}:
-        raise UsageError(f"--json would overwrite the source '{json}'; give another file.")
-    if path in {o.resolve() for o in outputs if o}:
-        raise UsageError(f"'{json}' is the output of both -o and --json; give two names.")
-
-
 def _load(args: argparse.Namespace) -> Landmarker:
     from keyposs_trt.detection import load_detector
     from keyposs_trt.landmarker import Landmarker
@@ -144,51 +152,24 @@ def _load(args: argparse.Namespace) -> Landmarker:
     return Landmarker.load(args.model, args.backend, detector=detector, threads=args.threads)
 
 
-def _run_all(
-    args: argparse.Namespace,
-    landmarker: Landmarker,
-    sources: Sequence[Source],
-    outputs: Sequence[Path | None],
-    records: JsonLines | None,
-    say: _Say,
-) -> None:
-    """Source after source; one that cannot be read is reported, and the others go on."""
-    from tqdm import tqdm
+def _pages(metrics: str | None, outputs: Outputs, statistics: Statistics, stack: ExitStack, say: Say) -> WebServer | None:
+    """The server of the preview, or None; figures are served there, and at ``metrics``, which may be the same address."""
+    from keyposs_trt.video.monitor import serve_statistics
+    from keyposs_trt.video.web import WebServer, parse_address
 
-    from keyposs_trt.drawing import draw_landmarks
-    from keyposs_trt.video.pipeline import Summary, process
-    from keyposs_trt.video.sources import open_source
-
-    # disable=None: no bar where standard error is not a terminal. The bars go; the lines of the summaries stay.
-    with tqdm(total=len(sources), unit="source", leave=False, disable=True if len(sources) == 1 else None) as all_bar:
-        for source, output in zip(sources, outputs, strict=True):
-            summary = Summary(source, output)
-            name, still = Path(source.name).name, True if source.kind == "image" else None
-            try:
-                with (
-                    closing(open_source(source)) as frames,
-                    tqdm(total=frames.count, unit="frame", desc=name, leave=False, disable=still) as bar,
-                ):
-                    find = _finder(args, landmarker, source)
-                    process(frames, find, summary, scheme=landmarker.spec.scheme, draw=draw_landmarks, records=records, tick=bar.update)
-            except InputError as e:
-                say.error(f"error: {e}")
-            finally:
-                if summary.frames:
-                    say(summary)
-            all_bar.update()
+    addresses = {parse_address(a): a for a in (metrics, outputs.preview) if a is not None}
+    servers = {}
+    for parsed, address in addresses.items():
+        servers[parsed] = stack.enter_context(WebServer(address))
+        serve_statistics(servers[parsed], statistics)
+        say.note(f"serving at {servers[parsed].url}")
+    return servers[parse_address(outputs.preview)] if outputs.preview else None
 
 
-def _finder(args: argparse.Namespace, landmarker: Landmarker, source: Source) -> Callable[[NDArray[np.uint8]], list[Landmarks]]:
-    """Picture -> faces, the way that suits the source."""
-    from keyposs_trt.video.pipeline import whole_image
-    from keyposs_trt.video.tracking import Tracker
+def _previews(server: WebServer | None, source: Source, number: int, frames: Frames) -> list[Sink]:  # noqa: ARG001
+    from keyposs_trt.video.preview import PreviewSink
 
-    if args.no_detect:
-        return lambda image: landmarker(image, whole_image(image))
-    if source.kind == "image":
-        return lambda image: landmarker(image, max_faces=args.max_faces)
-    return Tracker(landmarker, max_faces=args.max_faces, detect_every=args.detect_every, lost_score=landmarker.spec.lost_score)
+    return [PreviewSink(server, source.name)] if server else []
 
 
 def _share(text: str) -> float:
@@ -198,4 +179,14 @@ def _share(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds, at least 0.1")
     return value

@@ -1,116 +1,373 @@
-"""One source through the landmarker into the sinks, frame by frame: nothing is kept in memory."""
+"""Videos, cameras and streams through a landmarker into sinks: captured, worked on and written side by side.
+
+Each source is read by a thread of its own (finite sources share a few of them), and its results are written by another. Between
+them runs one core: it takes the oldest frame of every stream that has one, so that no stream waits for another, and sends
+all their faces through the network together. All queues are short: a file waits for the core, and of a live source the newest
+frame wins.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+import logging
+import time
+from collections import deque
+from contextlib import suppress
+from threading import Condition, Event, Lock, Thread
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from keyposs_trt.images import write_image
-from keyposs_trt.video.jsonl import frame_record
-from keyposs_trt.video.sinks import VideoSink
+from keyposs_trt.errors import UsageError
+from keyposs_trt.landmarker import Landmarker
+from keyposs_trt.video.contract import FrameResult, Source
+from keyposs_trt.video.core import Core
+from keyposs_trt.video.delivery import Delivery, Found, Parcel
+from keyposs_trt.video.finders import Finder, StillFinder, WholeFrameFinder
+from keyposs_trt.video.lane import End, Item, Lane, Stream, events_to
+from keyposs_trt.video.lines import ClosedError, Line
+from keyposs_trt.video.smoothing import Smoother
+from keyposs_trt.video.sources import expand, open_source
+from keyposs_trt.video.statistics import Statistics, StreamStatistics
+from keyposs_trt.video.summary import Summary
+from keyposs_trt.video.tracking import FaceTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from types import TracebackType
 
-    from numpy.typing import NDArray
+    from typing_extensions import Self
 
-    from keyposs_trt.landmarks import Landmarks
-    from keyposs_trt.video.contract import Frames, Source
-    from keyposs_trt.video.jsonl import JsonLines
+    from keyposs_trt.video import contract
+    from keyposs_trt.video.contract import Frames, Sink
+    from keyposs_trt.video.delivery import SinkFactory
 
+QUEUE = 4  # frames of a file that wait at most, on each side of the core
+AT_ONCE = 4  # finite sources that are open at a time
+_TICK = 0.05  # seconds between two looks of the main thread
+_PATIENCE = 10.0  # seconds for a thread to end; one that hangs in a driver or in a pipe nobody reads is left behind
 
-class Draw(Protocol):
-    """Draws faces on a copy of the picture."""
-
-    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks], /) -> NDArray[np.uint8]: ...
-
-
-@dataclass
-class Summary:
-    """What was found in a source, so far.
-
-    Attributes:
-        source: the source.
-        output: the annotated file, or None.
-        frames: frames read.
-        with_faces: frames with at least one face.
-        most: the largest number of faces in a frame.
-        seconds: time stamp of the last frame.
-    """
-
-    source: Source
-    output: Path | None = None
-    frames: int = 0
-    with_faces: int = 0
-    most: int = 0
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        faces = "no face" if self.most == 0 else "1 face" if self.most == 1 else f"{self.most} faces"
-        if self.source.kind == "image":
-            found = faces
-        else:
-            frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
-            found = f"{frames}, {self.seconds:.1f} s, {faces}"
-            if self.most:
-                found += f"{' at once' if self.most > 1 else ''} in {self.with_faces}"
-        return f"{self.source.name}: {found}" + (f" -> {self.output}" if self.output and self.frames else "")
+_log = logging.getLogger(__name__)
 
 
-def process(
-    frames: Frames,
-    find: Callable[[NDArray[np.uint8]], list[Landmarks]],
-    summary: Summary,
-    *,
-    scheme: str,
-    draw: Draw,
-    records: JsonLines | None = None,
-    tick: Callable[[], object] = lambda: None,
-) -> None:
-    """Finds faces in every frame, draws them to ``summary.output``, writes their records, and fills the summary in.
+class VideoPipeline:
+    """Finds the faces in the frames of one or more sources.
+
+        VideoPipeline("clip.mp4", landmarker, JsonSink(...)).run()
+
+        with VideoPipeline(["rtsp://camera-1/", "rtsp://camera-2/"]) as pipeline:
+            for result in pipeline:
+                print(result.source.name, result.frame.time, len(result.faces))
+
+    ``async for`` works the same. A pipeline runs once. Nothing is kept in memory but the frames being worked on.
 
     Args:
-        frames: the open source.
-        find: BGR picture -> faces.
-        summary: names source and output; counts up while frames come, so it is right also when this raises.
-        scheme: name of the landmark scheme, for the records.
-        draw: draws faces on a copy of a picture.
-        records: the JSON lines, if wanted.
-        tick: called after each frame.
+        source: a path or address, a ``Source``, or several of them; folders and patterns stand for what is in them.
+        landmarker: finds the landmarks; stays open. None opens the default one for this run.
+        sink: takes the results: a sink, for one source; or a function of a source, its number and the open frames that gives the
+            sinks of that source. None for none, and for iterating.
+        detect: False takes every whole frame for a face.
+        max_faces: at most so many faces a frame; None for all.
+        detect_every: in video, the detector looks for new faces at least on every n-th frame.
+        smooth: calm the landmarks of followed faces; None does so for live sources only.
+        statistics: counts what happens; a new one where None.
+        on_event: called by the threads that read, with what happened to a source that goes on.
+        on_end: called, by the threads that write, with the summary of each source when it has ended and its files are closed.
+        at_once: finite sources that are worked on side by side.
+
+    Attributes:
+        statistics: see above.
+        summaries: of the sources that have ended so far.
 
     Raises:
-        InputError: the source broke off; what was read before is written.
-        OutputError: a result cannot be written.
+        UsageError: an argument that makes no sense.
+        InputError: a source of that name is not there.
     """
-    is_image = summary.source.kind == "image"
-    with ExitStack() as stack:
-        video = stack.enter_context(VideoSink(summary.output, frames.fps)) if summary.output and not is_image else None
-        for frame in frames:
-            faces = find(frame.image)
-            if summary.output:
-                annotated = draw(frame.image, faces)
-                if video is None:
-                    write_image(summary.output, annotated)
-                elif frames.live:
-                    # The camera is faster or slower than we are: frames are left out or repeated so that time runs true.
-                    for _ in range(round(frame.time * frames.fps) + 1 - video.frames):
-                        video.write(annotated)
-                else:
-                    video.write(annotated)
-            if records:
-                records.write(frame_record(summary.source.name, frame, faces, scheme))
-            summary.frames += 1
-            summary.with_faces += bool(faces)
-            summary.most = max(summary.most, len(faces))
-            summary.seconds = frame.time
+
+    def __init__(
+        self,
+        source: str | Source | Sequence[str | Source],
+        landmarker: Landmarker | None = None,
+        sink: Sink | SinkFactory | None = None,
+        *,
+        detect: bool = True,
+        max_faces: int | None = None,
+        detect_every: int = 15,
+        smooth: bool | None = None,
+        statistics: Statistics | None = None,
+        on_event: Callable[[Source, contract.Event], object] | None = None,
+        on_end: Callable[[Summary], object] | None = None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        if at_once < 1 or detect_every < 1 or (max_faces is not None and max_faces < 1):
+            raise UsageError("at_once, detect_every and max_faces must be at least 1.")
+        self.statistics = statistics or Statistics()
+        self.summaries: list[Summary] = []
+        self._sources = _sources_of(source)
+        self._landmarker = landmarker
+        self._owned: Landmarker | None = None
+        self._sinks_of = _factory(sink, len(self._sources))
+        self._detect = detect
+        self._max_faces, self._detect_every, self._smooth = max_faces, detect_every, smooth
+        self._on_event = on_event or (lambda source, event: _log.warning("%s: %s", source.name, event.text))
+        self._on_end = on_end
+        self._at_once = at_once
+        self._lock = Lock()
+        self._work = Condition(self._lock)  # the core waits for it
+        self._pairs: list[tuple[Lane, Delivery]] = []
+        self._started = False
+        self._stopping = False
+        self._done = Event()
+        self._failure: BaseException | None = None
+        self._pictures: StreamStatistics | None = None
+        self._busy_since: float | None = None
+        self._core: Thread | None = None  # ends after all deliveries
+
+    def run(self, tick: Callable[[], object] = lambda: None) -> list[Summary]:
+        """Works through all sources, until they end or ``stop`` is called.
+
+        Args:
+            tick: called by this thread a few times a second.
+
+        Returns:
+            A summary of each source, in the order in which they ended; errors of sources and sinks stand there.
+
+        Raises:
+            KeypossError: the landmarker cannot be opened, or has no detector though one is needed.
+        """
+        with self:
+            self._start(self._sinks_of)
+            try:
+                while not self._done.wait(_TICK):
+                    tick()
+            finally:
+                self.close()
             tick()
+            self._reraise()
+        return self.summaries
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        """The results of all sources as they come; each source's are in order. Leaving the loop stops the pipeline."""
+        results = self._start_collecting()
+        try:
+            while (result := _next(results)) is not None:
+                yield result
+        finally:
+            self.close()
+        self._reraise()
+
+    async def __aiter__(self) -> AsyncIterator[FrameResult]:
+        """As iterating, without blocking the event loop."""
+        results = await asyncio.to_thread(self._start_collecting)
+        try:
+            while (result := await asyncio.to_thread(_next, results)) is not None:
+                yield result
+        finally:
+            results.close(discard=True)
+            await asyncio.to_thread(self.close)
+        self._reraise()
+
+    @property
+    def running(self) -> list[Stream]:
+        """The streams that are being read now."""
+        return [stream for lane, _ in self._pairs if (stream := lane.now) is not None]
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the core has been at the frames it works on now; 0 while it waits for some."""
+        began = self._busy_since
+        return 0.0 if began is None else time.monotonic() - began
+
+    def stop(self) -> None:
+        """Ends all sources; what is being worked on is finished and written. Any thread may call it, at any time."""
+        self._stopping = True
+        for lane, _ in list(self._pairs):
+            lane.stop()
+        with self._lock:
+            self._work.notify_all()
+
+    def close(self) -> None:
+        """Stops, waits until every file is closed, and frees what this pipeline opened. Twice does no harm."""
+        self.stop()
+        for thread in (self._core, *(lane.thread for lane, _ in self._pairs)):
+            if thread is not None:
+                thread.join(_PATIENCE)
+        if self._owned is not None:
+            self._owned.close()
+            self._owned = None
+
+    def __enter__(self) -> VideoPipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, sinks_of: SinkFactory, collected: Line[FrameResult] | None = None) -> None:
+        """Opens the landmarker and starts all threads."""
+        if self._started:
+            raise UsageError("A VideoPipeline runs once; make a new one to run again.")
+        self._started = True
+        landmarker = self._landmarker
+        if landmarker is None:
+            landmarker = self._owned = Landmarker.load(detector="blazeface" if self._detect else None)
+        if self._detect and landmarker.detector is None:
+            raise UsageError("This landmarker has no face detector; load it with detector='blazeface', or give detect=False.")
+        self._score = landmarker.spec.lost_score
+        self._pairs = [self._pair(feed, sinks_of, landmarker.scheme.name) for feed in self._feeds()]
+        for lane, delivery in self._pairs:
+            delivery.start()
+            lane.start()
+        self._core = Thread(target=self._run_core, args=(Core(landmarker), collected), name="core", daemon=True)
+        self._core.start()
+
+    def _start_collecting(self) -> Line[FrameResult]:
+        collected: Line[FrameResult] = Line(QUEUE, Lock())
+        try:
+            self._start(lambda *_: [_Collector(collected)], collected)
+        except BaseException:
+            self.close()
+            raise
+        return collected
+
+    def _feeds(self) -> list[deque[tuple[int, Source]]]:
+        """The sources of each lane: a lane for each that may never end, one for all pictures, and a few that share the videos."""
+        numbered = list(enumerate(self._sources))
+        pictures = deque(n for n in numbered if n[1].kind == "image")
+        videos = deque(n for n in numbered if n[1].kind == "video")
+        endless = [deque([n]) for n in numbered if n[1].kind not in ("image", "video")]
+        return [*endless, *[pictures] * bool(pictures), *[videos] * min(len(videos), self._at_once)]
+
+    def _pair(self, feed: deque[tuple[int, Source]], sinks_of: SinkFactory, scheme: str) -> tuple[Lane, Delivery]:
+        def next_source() -> tuple[int, Source] | None:
+            with suppress(IndexError):  # several lanes may share a feed
+                return feed.popleft()
+            return None
+
+        frames: Line[Item] = Line(QUEUE, self._lock, filled=self._work)
+        results: Line[Parcel] = Line(QUEUE, self._lock, emptied=self._work)
+        lane = Lane(frames, next_source, self._open)
+        return lane, Delivery(results, sinks_of, scheme, lane.end_of, self._ended)
+
+    def _open(self, number: int, source: Source) -> Stream:
+        statistics = self._statistics_of(source)
+        frames = open_source(source, events_to(statistics, source, self._on_event))
+        statistics.state("running")
+        return Stream(source, number, frames, self._finder(source, frames), statistics, Summary(source))
+
+    def _statistics_of(self, source: Source) -> StreamStatistics:
+        """Those of the source; pictures, which may be thousands, share theirs."""
+        if source.kind != "image":
+            return self.statistics.stream(source.name)
+        if self._pictures is None:
+            self._pictures = self.statistics.stream("images")
+        return self._pictures
+
+    def _finder(self, source: Source, frames: Frames) -> Finder:
+        if not self._detect:
+            return WholeFrameFinder()
+        if source.kind == "image":
+            return StillFinder(self._max_faces)
+        smooth = frames.live if self._smooth is None else self._smooth
+        smoother = Smoother() if smooth else None
+        return FaceTracker(max_faces=self._max_faces, detect_every=self._detect_every, lost_score=self._score, smoother=smoother)
+
+    def _run_core(self, core: Core, collected: Line[FrameResult] | None) -> None:
+        """The core's thread, until every source has ended."""
+        try:
+            while (frames := self._round()) is not None:
+                if frames:
+                    self._work_on(core, frames)
+        except BaseException as e:  # noqa: BLE001 (handed to the thread that waits for the end)
+            self._failure = e
+            self.stop()
+        finally:
+            for _, delivery in self._pairs:
+                delivery.results.close()
+            for _, delivery in self._pairs:
+                if delivery.thread is not None:
+                    delivery.thread.join(None if not self._stopping else _PATIENCE)
+            if collected is not None:
+                collected.close()
+            self._done.set()
+
+    def _round(self) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
+        """One frame of each stream that has one, and whose results somebody takes; waits for the first. None when all have ended."""
+        with self._lock:
+            while True:
+                taken: list[tuple[Delivery, Stream, contract.Frame]] = []
+                moved = False
+                for lane, delivery in self._pairs:
+                    if not len(lane.frames) or delivery.results.full:
+                        continue
+                    item = lane.frames.take_held()
+                    moved = True
+                    if isinstance(item, End):
+                        delivery.results.append_held(item)
+                    else:
+                        taken.append((delivery, *item))
+                if taken or moved:
+                    return taken
+                if all(lane.frames.closed and not len(lane.frames) for lane, _ in self._pairs):
+                    return None
+                self._work.wait()
+
+    def _work_on(self, core: Core, frames: list[tuple[Delivery, Stream, contract.Frame]]) -> None:
+        self._busy_since = time.monotonic()
+        found = core([(stream, frame) for _, stream, frame in frames])
+        self._busy_since = None
+        for (delivery, stream, frame), (faces, error) in zip(frames, found, strict=True):
+            with suppress(ClosedError):
+                delivery.results.put_last(Found(stream, frame, faces, error))
+            stream.statistics.queue("results", len(delivery.results), delivery.results.size)
+
+    def _ended(self, summary: Summary) -> None:
+        with self._lock:
+            self.summaries.append(summary)
+        if self._on_end is not None:
+            self._on_end(summary)
+
+    def _reraise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
-def whole_image(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """[1, 4] float32: the box of a picture that is a face from edge to edge (pixel centres lie at whole numbers)."""
-    height, width = image.shape[:2]
-    return np.array([[-0.5, -0.5, width - 0.5, height - 0.5]], np.float32)
+class _Collector:
+    """The sink behind an iteration."""
+
+    draws = False
+
+    def __init__(self, results: Line[FrameResult]) -> None:
+        self._results = results
+
+    def write(self, result: FrameResult, drawn: object) -> None:  # noqa: ARG002 (nothing is drawn for it)
+        """Waits until somebody wants the result; when the loop was left, nobody does."""
+        with suppress(ClosedError):
+            self._results.put(result)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+def _next(results: Line[FrameResult]) -> FrameResult | None:
+    with suppress(ClosedError):
+        return results.take()
+    return None
+
+
+def _sources_of(source: str | Source | Sequence[str | Source]) -> list[Source]:
+    several = [source] if isinstance(source, (str, Source)) else list(source)
+    if not several:
+        raise UsageError("There is no source; give at least one.")
+    found = [s for one in several for s in ([one] if isinstance(one, Source) else expand(str(one)))]
+    return list(dict.fromkeys(found))
+
+
+def _factory(sink: Sink | SinkFactory | None, sources: int) -> SinkFactory:
+    if sink is None:
+        return lambda *_: ()
+    if callable(sink):
+        return sink
+    if sources > 1:
+        raise UsageError(f"One sink cannot take {sources} sources; give a function that opens the sinks of each.")
+    return lambda *_: (sink,)

@@ -1,0 +1,196 @@
+"""What ``keyposs-trt run`` says while it runs and when a source has ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from keyposs_trt.errors import KeypossError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from keyposs_trt.video.contract import Source
+    from keyposs_trt.video.outputs import Outputs
+    from keyposs_trt.video.pipeline import VideoPipeline
+    from keyposs_trt.video.statistics import Statistics
+    from keyposs_trt.video.summary import Summary
+
+STUCK = 60.0  # seconds with the same frames after which the core is not alive any more, as far as a watchdog is concerned
+
+
+class Say:
+    """Lines for the user, written past a progress bar.
+
+    Attributes:
+        errors: how many were told.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.errors = 0
+
+    def __call__(self, line: object) -> None:
+        """A line about a result."""
+        from tqdm import tqdm
+
+        tqdm.write(str(line), file=self._stream)
+        self._stream.flush()
+
+    def note(self, line: object) -> None:
+        """A line about the run itself."""
+        from tqdm import tqdm
+
+        tqdm.write(str(line), file=sys.stderr)
+
+    def error(self, line: object) -> None:
+        """A line about what went wrong: the exit code will be 1."""
+        self.errors += 1
+        self.note(line)
+
+
+class Report:
+    """Tells of a run as it goes: progress bars on a terminal, a line for each source, figures every so often.
+
+    Attributes:
+        interrupted: whether the user ended it.
+    """
+
+    def __init__(self, say: Say, sources: Sequence[Source], outputs: Outputs, statistics: Statistics, every: float | None) -> None:
+        self.interrupted = False
+        self._say, self._sources, self._outputs, self._statistics = say, sources, outputs, statistics
+        self._every = every
+        self._next_line = time.monotonic() + (every or 0.0)
+        self._ended: SimpleQueue[Summary] = SimpleQueue()
+        self._numbers = {source: number for number, source in enumerate(sources)}
+        self._frames = 0
+        self._told_ready = False
+        self._gone: BrokenPipeError | None = None
+
+    def ended(self, summary: Summary) -> None:
+        """Takes the summary of a source that has ended; for the threads of the pipeline."""
+        self._ended.put(summary)
+
+    def watch(self, pipeline: VideoPipeline) -> None:
+        """Runs the pipeline, and tells of it.
+
+        Raises:
+            BrokenPipeError: the reader of standard output has gone.
+            KeypossError: see ``VideoPipeline.run``.
+        """
+        from keyposs_trt.video.notify import Notifier
+
+        notifier = Notifier()
+        with _Bars(self._sources) as bars:
+
+            def tick() -> None:
+                if not self._told_ready:  # the model is loaded, and all threads run
+                    self._told_ready = True
+                    notifier.ready()
+                self._outputs.poll()
+                if self._outputs.stop:
+                    pipeline.stop()
+                if pipeline.busy_seconds < STUCK:
+                    notifier.alive()
+                self._tell_ended(bars)
+                bars.show(pipeline)
+                self._tell_figures()
+
+            try:
+                pipeline.run(tick)
+            except KeyboardInterrupt:
+                self.interrupted = True
+            finally:
+                notifier.stopping()
+                self._tell_ended(bars)
+        if self._gone is not None:
+            raise self._gone
+        if self.interrupted:
+            self._say.error("interrupted; what was finished until then is kept.")
+
+    def close(self) -> None:
+        """The last lines, when all files are closed."""
+        records = self._outputs.records
+        if records is not None and records.lines and records.target != "-":
+            self._say(f"{records.lines} JSON line{'s'[: records.lines > 1]} -> {records.target}")
+        if self._every is not None:
+            self._say.note(self._statistics.line())
+
+    def _tell_ended(self, bars: _Bars) -> None:
+        while True:
+            try:
+                summary = self._ended.get_nowait()
+            except Empty:
+                return
+            bars.ended(summary)
+            self._tell(summary)
+
+    def _tell(self, summary: Summary) -> None:
+        for error in (summary.error, *summary.sink_errors):
+            if isinstance(error, BrokenPipeError):
+                self._gone = error
+            elif error is not None:
+                self._say.error(f"error: {_sentence(error)}")
+        if summary.failed:
+            frames = "1 frame" if summary.failed == 1 else f"{summary.failed} frames"
+            self._say.error(f"error: {frames} of '{summary.source.name}' could not be worked on; the last: {summary.frame_error}")
+        if summary.frames and self._gone is None:
+            number = self._numbers.get(summary.source)
+            written = "" if number is None else self._outputs.written(number)
+            summary.outputs = [written] * bool(written)
+            self._say(summary)
+
+    def _tell_figures(self) -> None:
+        if self._every is None or time.monotonic() < self._next_line:
+            return
+        self._next_line += self._every
+        self._say.note(self._statistics.line())
+        streams = self._statistics.streams
+        if len(streams) > 1:
+            for stream in streams:
+                self._say.note(f"  {stream.line()}")
+
+
+class _Bars:
+    """Progress bars, where standard error is a terminal: of the frames of the sources being read, and of the sources."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        from tqdm import tqdm
+
+        # disable=None: no bar where standard error is not a terminal.
+        one = len(sources) == 1
+        still = all(source.kind == "image" for source in sources)
+        self._all = tqdm(total=len(sources), unit="source", leave=False, disable=True if one else None)
+        self._one = tqdm(
+            unit="frame", desc=sources[0].name.rpartition("/")[2] if one else "frames", leave=False, disable=True if still else None
+        )
+        self._before = 0
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def show(self, pipeline: VideoPipeline) -> None:
+        """Moves the bars to where the pipeline is."""
+        running = pipeline.running
+        counts = [stream.frames.count for stream in running]
+        self._one.total = self._before + sum(c for c in counts if c is not None) if running and None not in counts else None
+        self._one.n = self._before + sum(stream.summary.frames for stream in running)
+        self._one.refresh()
+
+    def ended(self, summary: Summary) -> None:
+        """A source has ended."""
+        self._before += summary.frames
+        self._all.update()
+
+    def __exit__(self, *_: object) -> None:
+        self._one.close()
+        self._all.close()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, KeypossError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}; run again with --debug to see where."
