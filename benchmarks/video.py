@@ -34,9 +34,7 @@ FACEMESH = "MediaPipe FaceMesh"
 def child(command: list[str], cpus: int) -> dict[str, Any]:
     """What a program prints as JSON in its last line, run on the first ``cpus`` processors."""
     allowed = sorted(os.sched_getaffinity(0))[:cpus]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, allowed)  # noqa: PLW1509
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -72,7 +70,9 @@ def work(sources: list[str], model: str, threads: int, out: str) -> dict[str, An
         "seconds": seconds,
         "cpu": time.process_time() - cpu,
         "fps": (len(stamps) - 1) / seconds,
-        "stages": {name: {k: float(np.mean([s[name]["total"][k] for s in stages])) for k in ("mean_ms", "p50_ms", "p99_ms")} for name in stages[0]},
+        "stages": {
+            name: {k: float(np.mean([s[name]["total"][k] for s in stages])) for k in ("mean_ms", "p50_ms", "p99_ms")} for name in stages[0]
+        },
     }
 
 
@@ -107,7 +107,7 @@ def against(args: argparse.Namespace, cpus: int, folder: str) -> None:
 
 
 def stages_of(runs: list[dict[str, Any]]) -> str:
-    names = runs[0]['stages']
+    names = runs[0]["stages"]
     return "  ".join(f"{name} {np.median([r['stages'][name]['mean'] for r in runs]):.3f}" for name in names if name != "latency")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keyposs_trt.landmarker import Landmarker as Landmarker
     from keyposs_trt.landmarks import Landmarks as Landmarks
     from keyposs_trt.schemes import load_scheme as load_scheme
+    from keyposs_trt.video.pipeline import VideoPipeline as VideoPipeline
 
 __version__ = "0.1.0"
 
@@ -21,10 +22,11 @@ _HOMES = {
     "KeypossError": "keyposs_trt.errors",
     "Landmarker": "keyposs_trt.landmarker",
     "Landmarks": "keyposs_trt.landmarks",
+    "VideoPipeline": "keyposs_trt.video.pipeline",
     "build_engine": "keyposs_trt.engine",
     "load_scheme": "keyposs_trt.schemes",
 }
-__all__ = ["KeypossError", "Landmarker", "Landmarks", "__version__", "build_engine", "load_scheme"]
+__all__ = ["KeypossError", "Landmarker", "Landmarks", "VideoPipeline", "__version__", "build_engine", "load_scheme"]
 
 
 def __getattr__(name: str) -> Any:

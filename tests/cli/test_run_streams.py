@@ -123,7 +123,7 @@ def test_a_run_can_be_watched(model, tmp_path):
     assert url is not None
 
     def get(path: str) -> bytes:
-        with urllib.request.urlopen(url[1] + path, timeout=20) as answer:  # noqa: S310 (an address of our own)
+        with urllib.request.urlopen(url[1] + path, timeout=20) as answer:
             return answer.read()
 
     def frames() -> float:
