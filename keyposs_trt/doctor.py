@@ -49,6 +49,7 @@ def diagnose() -> list[Finding]:
     findings += [_tensorrt(name, backends[name], driver) for name in BACKENDS]
     findings += [
         _package("cuda-python", "cuda-bindings", "'cuda-bindings<14'", "runs engines"),
+        _package("cuda-core", "cuda-core", "'cuda-core<2'", "runs engines"),
         _package("ONNX", "onnx", "onnx onnx-graphsurgeon", "builds engines"),
     ]
     findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]

@@ -2,55 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keyposs_trt.engine.cuda_runtime import CudaRuntime
-from keyposs_trt.engine.log import Log
+from keyposs_trt.crop import crop_faces
+from keyposs_trt.engine.cuda_device import CudaDevice
+from keyposs_trt.engine.device_arrays import DeviceOutputs, stream_handle, view_of
+from keyposs_trt.engine.execution import Execution
+from keyposs_trt.engine.frames import DeviceFrame, check_frames, pieces
 from keyposs_trt.engine.manifest import open_plan, require_gpu
-from keyposs_trt.engine.plugin_library import load_library
-from keyposs_trt.engine.precision import FP16, FP32, precision_name
+from keyposs_trt.engine.preprocess_library import PreprocessLibrary, crop_rows
 from keyposs_trt.engine.runner import Outputs, check_crops, decode_heatmaps, empty_outputs
-from keyposs_trt.engine.versions import load_backend
-from keyposs_trt.errors import BackendError, ModelError, UsageError
-from keyposs_trt.graph.contract import HEATMAPS, INPUT
+from keyposs_trt.engine.shared_engine import SharedEngine
+from keyposs_trt.errors import BackendError, UsageError
+from keyposs_trt.graph.contract import HEATMAPS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
+    from keyposs_trt.engine.device import Device
+    from keyposs_trt.engine.frames import CropLibrary
     from keyposs_trt.engine.manifest import Manifest
     from keyposs_trt.graph.contract import ModelSpec
 
-_TYPES: dict[str, type[np.generic]] = {FP32: np.float32, FP16: np.float16, "uint8": np.uint8}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """One input or output on the device: [max batch, *shape] of ``dtype`` at ``address``."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    address: int
-
 
 class TensorRTRunner:
-    """One plan on the first GPU, see ``keyposs_trt.engine.runner.Runner``.
+    """One plan on the first GPU, see ``keyposs_trt.engine.runner.Runner`` and ``keyposs_trt.engine.frames.FrameRunner``.
 
-    Device memory is taken once, for the plan's largest batch; larger calls are cut into pieces of that size, and smaller ones than
-    its smallest batch are filled up. Calls from several threads wait for each other.
+    Memory is taken once, for the plan's largest batch; larger calls are cut into pieces of that size, and smaller ones than
+    its smallest batch are filled up. Calls from several threads wait for each other; ``clone`` gives each thread a runner of its own.
 
     Args:
         path: a plan with its manifest beside it.
         backend: ``auto`` or the runtime the manifest names.
+        device: the GPU; None for the first one.
+        library: makes crops on the GPU; None for the one that comes with keyposs-trt, where it is built.
 
     Raises:
         UsageError: another backend than the plan's.
@@ -58,67 +51,143 @@ class TensorRTRunner:
         BackendError: the runtime, cuda-python or a GPU is missing, or the plan does not start.
     """
 
-    def __init__(self, path: str | os.PathLike[str], backend: str = "auto") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backend: str = "auto",
+        *,
+        device: Device | None = None,
+        library: CropLibrary | None = None,
+    ) -> None:
         manifest, plan = open_plan(path)
         if backend not in ("auto", manifest.runtime):
             raise UsageError(f"'{path}' is a {manifest.runtime} engine, not one of {backend}; use the backend {manifest.runtime} or auto.")
         require_gpu(path, manifest)
-        self._path = path
-        self._manifest = manifest
-        self._lock = Lock()
-        self._runtime: Any = None
-        self._engine: Any = None
-        self._context: Any = None
-        self._cuda = CudaRuntime()
-        try:
-            self._load(plan)
-        except BaseException:
-            self.close()
-            raise
+        gpu = device or CudaDevice()
+        with gpu.current():
+            self._start(SharedEngine(path, manifest, plan, gpu.name), gpu, library)
 
     @property
     def spec(self) -> ModelSpec:
         """What the model says of itself."""
-        return self._manifest.spec
+        return self._shared.manifest.spec
 
     @property
     def backend(self) -> str:
         """``tensorrt`` or ``tensorrt-rtx``."""
-        return self._manifest.runtime
+        return self._shared.manifest.runtime
 
     @property
     def manifest(self) -> Manifest:
         """What the plan was built from and for."""
-        return self._manifest
+        return self._shared.manifest
+
+    def clone(self) -> TensorRTRunner:
+        """Another runner on the same engine, with a stream, memory and contexts of its own; both are closed, in any order.
+
+        Raises:
+            BackendError: this one is closed, or the GPU has no room for more.
+        """
+        twin = object.__new__(type(self))
+        with self._at_work():
+            twin._start(self._shared.share(), self._device, self._library)
+        return twin
 
     def __call__(self, crops: NDArray[np.uint8]) -> Outputs:
         """Runs the plan on crops [N, S, S, 3] uint8 RGB; N may be 0 and larger than the plan's largest batch."""
         return self._call(crops, None)
 
     def in_steps(self, crops: NDArray[np.uint8], lap: Callable[[str], object]) -> Outputs:
-        """As a call, but step by step, see ``keyposs_trt.engine.runner.StepRunner``."""
+        """As a call, but step by step and without CUDA graphs, see ``keyposs_trt.engine.runner.StepRunner``."""
         return self._call(crops, lap)
 
-    def _call(self, crops: NDArray[np.uint8], lap: Callable[[str], object] | None) -> Outputs:
-        crops = check_crops(crops, self.spec)
-        if not len(crops):
-            return empty_outputs(self.spec)
-        largest = self._manifest.batch[2]
-        with self._lock:
-            if self._context is None:
-                raise BackendError(f"The runner of '{self._path}' is closed; open the engine again.")
-            parts = [self._run(crops[i : i + largest], lap) for i in range(0, len(crops), largest)]
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.spec.outputs}
-        return decode_heatmaps(whole[HEATMAPS], self.spec) if HEATMAPS in whole else Outputs(**whole)
+    def on_frames(
+        self, frames: Sequence[NDArray[np.uint8] | DeviceFrame], squares: Sequence[NDArray[np.float32]]
+    ) -> tuple[Outputs, NDArray[np.float64]]:
+        """Runs the plan on faces in frames, see ``keyposs_trt.engine.frames.FrameRunner``.
+
+        Crops are made on the GPU, or by the CPU where the library for that is not built.
+
+        Raises:
+            UsageError: frames or squares that make no sense.
+            BackendError: CUDA or the engine fails; or frames are on the GPU, and the library is not built.
+        """
+        parts = check_frames(frames, squares)
+        library = self._cropper(frames)
+        if library is None:
+            made = [crop_faces(f, s, self.spec.input_size) for f, s in zip(frames, parts, strict=True) if isinstance(f, np.ndarray)]
+            crops = [np.zeros((0, self.spec.input_size, self.spec.input_size, 3), np.uint8), *(c for c, _ in made)]
+            return self(np.concatenate(crops)), _joined([m for _, m in made])
+        found, matrices = [], []
+        with self._at_work() as execution:
+            for number, maps in self._run_frames(execution, frames, parts, library, download=True):
+                found.append(execution.fetch(number))
+                matrices.append(maps)
+        return self._outputs(found), _joined(matrices)
+
+    def on_device(self, crops: Any, stream: Any = None) -> DeviceOutputs:
+        """As a call, but the results stay on the GPU.
+
+        Args:
+            crops: [N, S, S, 3] uint8 RGB without gaps, on the GPU (``__dlpack__`` or ``__cuda_array_interface__``) or of the CPU.
+            stream: of PyTorch, CuPy, PyCUDA or cuda.core, or its handle: the run waits for what is in it, and what comes in it waits
+                for the run; nobody else waits. None: the results are ready on return.
+
+        Raises:
+            UsageError: crops of another kind, no stream, or a model without a decoder.
+            BackendError: CUDA or the engine fails, or the array is of another GPU or CUDA context.
+        """
+        size = self.spec.input_size
+        view = None if isinstance(crops, np.ndarray) else view_of(crops)
+        if view is None:
+            crops = check_crops(crops, self.spec)
+        elif view.dtype != np.uint8 or len(view.shape) != 4 or view.shape[1:] != (size, size, 3) or not view.contiguous:
+            gaps = "" if view.contiguous else " with gaps"
+            raise UsageError(
+                f"Model '{self.spec.name}' takes crops of uint8 [N, {size}, {size}, 3], not {view.dtype} {list(view.shape)}{gaps}."
+            )
+        count = len(crops) if view is None else view.shape[0]
+        with self._results_in(stream) as (execution, handle):
+            if view is not None:
+                self._device.check_address(view.address)
+                execution.wait_for([view.stream])
+            arrays = execution.take_results(count, handle, stream)
+            for first in range(0, count, self._largest):
+                number = min(self._largest, count - first)
+                if view is None:
+                    execution.from_host(crops[first : first + number], download=False)
+                else:
+                    execution.from_device(view, first, number, download=False)
+                execution.keep(arrays, first, number)
+            execution.hold([view])
+        return DeviceOutputs(**arrays)
+
+    def frames_on_device(
+        self, frames: Sequence[NDArray[np.uint8] | DeviceFrame], squares: Sequence[NDArray[np.float32]], stream: Any = None
+    ) -> tuple[DeviceOutputs, NDArray[np.float64]]:
+        """As ``on_frames``, but the results stay on the GPU; ``stream`` as for ``on_device``."""
+        parts = check_frames(frames, squares)
+        library = self._cropper(frames)
+        if library is None:
+            raise self._no_library()
+        matrices, first = [], 0
+        with self._results_in(stream) as (execution, handle):
+            arrays = execution.take_results(sum(map(len, parts)), handle, stream)
+            for number, maps in self._run_frames(execution, frames, parts, library, download=False):
+                execution.keep(arrays, first, number)
+                matrices.append(maps)
+                first += number
+            execution.hold(frames)
+        return DeviceOutputs(**arrays), _joined(matrices)
 
     def close(self) -> None:
-        """Frees the engine and its device memory; twice does no harm."""
-        with self._lock:
-            # TensorRT wants the context gone before the engine, and the engine before its runtime.
-            self._context = None
-            self._engine = None
-            self._runtime = None
-            self._cuda.close()
+        """Frees what is this runner's alone, and the engine with the last of its runners; twice does no harm."""
+        with self._lock, ExitStack() as stack:
+            execution, self._execution = self._execution, None
+            if execution is not None:
+                with suppress(BackendError):  # freeing goes as far as it goes
+                    stack.enter_context(self._device.current())
+                execution.close()
 
     def __enter__(self) -> TensorRTRunner:
         return self
@@ -126,64 +195,101 @@ class TensorRTRunner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _load(self, plan: bytes) -> None:
-        backend = load_backend(self._manifest.runtime)
-        self._log = Log(backend)  # TensorRT keeps a bare pointer to the logger
-        self._runtime = backend.trt.Runtime(self._log.logger)
-        if self._manifest.plugin is not None:
-            if "version" in self._manifest.compatibility:
-                self._runtime.engine_host_code_allowed = True  # the plan holds the library itself
+    def _start(self, shared: SharedEngine, device: Device, library: CropLibrary | None) -> None:
+        self._shared = shared
+        self._device = device
+        self._library = library
+        self._library_problem: BackendError | None = None
+        self._lock = Lock()
+        self._execution: Execution | None = Execution(shared, device)
+
+    @property
+    def _largest(self) -> int:
+        return self.manifest.batch[2]
+
+    @contextmanager
+    def _at_work(self) -> Iterator[Execution]:
+        """One thread at a time, with the GPU's context."""
+        with self._lock:
+            if self._execution is None:
+                raise BackendError(f"The runner of '{self._shared.path}' is closed; open the engine again.")
+            with self._device.current():
+                try:
+                    yield self._execution
+                except BaseException:
+                    with suppress(BackendError):  # the error that is there already is the one to tell
+                        self._execution.settle()
+                    raise
+
+    @contextmanager
+    def _results_in(self, stream: Any) -> Iterator[tuple[Execution, int | None]]:
+        """Work whose results stay on the GPU, ordered with somebody's stream; None waits for it."""
+        if HEATMAPS in self.spec.outputs:
+            raise UsageError(
+                f"Model '{self.spec.name}' has no decoder, so its landmarks are made on the CPU; graft one with 'keyposs-trt export'."
+            )
+        handle = None if stream is None else stream_handle(stream)
+        with self._at_work() as execution:
+            execution.settle()
+            if handle is not None:
+                execution.wait_for([handle])
+            yield execution, handle
+            if handle is None:
+                execution.settle()
             else:
-                load_library(backend, self._log)
-        engine: Any = self._runtime.deserialize_cuda_engine(plan)
-        context: Any = None if engine is None else engine.create_execution_context()
-        if engine is None or context is None:
-            again = self._manifest.rebuild_command(Path(self._path).parent)
-            raise BackendError(f"{backend.title} cannot load '{self._path}': {self._log.reason}; build it again here: {again}")
-        self._engine, self._context = engine, context
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        tensors = {name: self._tensor(name) for name in names}
-        if set(tensors) != {INPUT, *self.spec.outputs}:
-            raise ModelError(f"'{self._path}' has the tensors {', '.join(tensors)}, not those its manifest promises; build it again.")
-        self._tensors = tensors
+                execution.let_wait(handle)
 
-    def _tensor(self, name: str) -> _Tensor:
-        """Takes device memory for a tensor at the largest batch and tells TensorRT of it."""
-        shape = tuple(self._engine.get_tensor_shape(name))[1:]
-        data_type = precision_name(self._engine.get_tensor_dtype(name))
-        if data_type not in _TYPES:
-            raise ModelError(f"The engine's tensor '{name}' is of type {data_type}, which no model of this toolkit has; build it again.")
-        dtype = np.dtype(_TYPES[data_type])
-        address = self._cuda.allocate(self._manifest.batch[2] * int(np.prod(shape)) * dtype.itemsize)
-        self._context.set_tensor_address(name, address)
-        return _Tensor(name, shape, dtype, address)
+    def _call(self, crops: NDArray[np.uint8], lap: Callable[[str], object] | None) -> Outputs:
+        crops = check_crops(crops, self.spec)
+        found = []
+        with self._at_work() as execution:
+            for first in range(0, len(crops), self._largest):
+                piece = crops[first : first + self._largest]
+                execution.from_host(piece, download=True, lap=lap)
+                found.append(execution.fetch(len(piece)))
+        return self._outputs(found)
 
-    def _run(self, crops: NDArray[np.uint8], lap: Callable[[str], object] | None) -> dict[str, NDArray[Any]]:
-        """At most one largest batch; float32 outputs by name."""
-        count = len(crops)
-        missing = self._manifest.batch[0] - count
-        if missing > 0:
-            crops = np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)])
-        image = self._tensors[INPUT]
-        if not self._context.set_input_shape(INPUT, crops.shape):
-            raise BackendError(f"The engine takes no batch of {len(crops)}: {self._log.reason}.")
-        self._cuda.upload(image.address, crops)
-        self._end_step("copy in", lap)
-        if not self._context.execute_async_v3(self._cuda.stream):
-            raise BackendError(f"The engine failed: {self._log.reason}; run the ONNX model on the CPU to compare.")
-        self._end_step("network", lap)
-        found = {}
-        for name in self.spec.outputs:
-            tensor = self._tensors[name]
-            found[name] = np.empty((len(crops), *tensor.shape), tensor.dtype)
-            self._cuda.download(found[name], tensor.address)
-        self._cuda.synchronise()
-        if lap is not None:
-            lap("copy out")
-        return {name: array[:count].astype(np.float32, copy=False) for name, array in found.items()}
+    def _outputs(self, found: list[dict[str, NDArray[Any]]]) -> Outputs:
+        if not found:
+            return empty_outputs(self.spec)
+        whole = {name: np.concatenate([part[name] for part in found]) for name in self.spec.outputs}
+        return decode_heatmaps(whole[HEATMAPS], self.spec) if HEATMAPS in whole else Outputs(**whole)
 
-    def _end_step(self, name: str, lap: Callable[[str], object] | None) -> None:
-        """Tells that a step is over, once the device has done it; without somebody to tell, nobody waits for it."""
-        if lap is not None:
-            self._cuda.synchronise()
-            lap(name)
+    def _run_frames(
+        self, execution: Execution, frames: Sequence[Any], parts: Sequence[NDArray[np.float32]], library: CropLibrary, *, download: bool
+    ) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Starts the runs of a call, one after the other; gives the number of crops of each, and their maps."""
+        there = {n: f for n, f in enumerate(frames) if isinstance(f, DeviceFrame) and len(parts[n])}
+        for frame in there.values():
+            self._device.check_address(frame.address)
+        execution.wait_for([frame.stream for frame in there.values()])
+        execution.begin_frames()
+        for piece in pieces([len(p) for p in parts], self._largest):
+            placed = there | execution.place({n: frames[n] for n in piece if n not in there})
+            rows, maps = [], []
+            for number, faces in piece.items():
+                f = placed[number]
+                size = self.spec.input_size
+                made = crop_rows(parts[number][faces], (f.width, f.height), size, f.address, f.pitch, f.format, f.chroma, f.chroma_pitch)
+                rows.append(made[0])
+                maps.append(made[1])
+            execution.from_rows(np.concatenate(rows), library, download=download)
+            yield sum(map(len, rows)), np.concatenate(maps)
+
+    def _cropper(self, frames: Sequence[Any]) -> CropLibrary | None:
+        """What makes crops on the GPU; None where it is not built and no frame needs it."""
+        if self._library is None and self._library_problem is None:
+            try:
+                self._library = PreprocessLibrary()
+            except BackendError as e:
+                self._library_problem = e
+        if self._library is None and any(isinstance(frame, DeviceFrame) for frame in frames):
+            raise self._no_library()
+        return self._library
+
+    def _no_library(self) -> BackendError:
+        return BackendError(f"Frames on the GPU, and results that stay there, need crops made there: {self._library_problem}")
+
+
+def _joined(matrices: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros((0, 2, 3)), *matrices])

@@ -91,6 +91,9 @@ class Backend:
                 config.hardware_compatibility_level = self.trt.HardwareCompatibilityLevel.AMPERE_PLUS
             return
         config.set_flag(self.trt.BuilderFlag.DISABLE_TIMING_CACHE)
+        # Engines that take memory by themselves cannot be captured in a CUDA graph.
+        if (flag := getattr(self.trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
+            config.set_flag(flag)
         config.num_compute_capabilities = len(targets)
         for i, target in enumerate(targets):
             config.set_compute_capability(getattr(self.trt.ComputeCapability, target.upper()), i)
