@@ -60,9 +60,8 @@ def main() -> None:
         summaries = pipeline.run(tick)
     half = [row for row in rows if row[0] >= args.frames / 2]
     growth = np.polyfit([row[0] for row in half], [row[1] for row in half], 1)[0]
-    print(
-        f"\n{sum(s.frames for s in summaries)} frames, {sum(s.with_faces for s in summaries)} with faces, {time.monotonic() - start:.0f} s"
-    )
+    done, with_faces = sum(s.frames for s in summaries), sum(s.with_faces for s in summaries)
+    print(f"\n{done} frames, {with_faces} with faces, {time.monotonic() - start:.0f} s")
     print(f"second half: {growth * args.frames / 2:+.2f} MB ({growth * 1e6:+.1f} bytes a frame), descriptors {half[0][2]} to {half[-1][2]}")
 
 

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 FACEMESH = "MediaPipe FaceMesh"
+KEYS = ("mean_ms", "p50_ms", "p99_ms")
 
 
 def child(command: list[str], cpus: int) -> dict[str, Any]:
@@ -70,9 +71,7 @@ def work(sources: list[str], model: str, threads: int, out: str) -> dict[str, An
         "seconds": seconds,
         "cpu": time.process_time() - cpu,
         "fps": (len(stamps) - 1) / seconds,
-        "stages": {
-            name: {k: float(np.mean([s[name]["total"][k] for s in stages])) for k in ("mean_ms", "p50_ms", "p99_ms")} for name in stages[0]
-        },
+        "stages": {name: {k: float(np.mean([t[name]["total"][k] for t in stages])) for k in KEYS} for name in stages[0]},
     }
 
 
@@ -88,8 +87,8 @@ def against(args: argparse.Namespace, cpus: int, folder: str) -> None:
             command = [args.mediapipe, "benchmarks/facemesh.py", args.clip, f"{folder}/mesh.jsonl"]
             runs.setdefault(FACEMESH, []).append(child(command, cpus))
         for model in args.models:
-            runs.setdefault(model, []).append(child(own_command(args, [args.clip], model, cpus, folder), cpus))
-            runs.setdefault(f"{model}, two streams", []).append(child(own_command(args, [args.clip, args.copy], model, cpus, folder), cpus))
+            runs.setdefault(model, []).append(child(own_command([args.clip], model, cpus, folder), cpus))
+            runs.setdefault(f"{model}, two streams", []).append(child(own_command([args.clip, args.copy], model, cpus, folder), cpus))
     print(f"\n{cpus} processor{'s' * (cpus > 1)} and thread{'s' * (cpus > 1)}, {args.rounds} rounds\n")
     print("| | frames a second | over MediaPipe | everything but detector and network, ms a frame | faces in frames |")
     print("|---|---|---|---|---|")
@@ -120,15 +119,15 @@ def live(args: argparse.Namespace, cpus: int, folder: str) -> None:
     """How late results of a live source of 30 frames a second are."""
     source = f"test://#image={Path('examples/astronaut.jpg').resolve()}&fps=30&frames={args.live}"
     for model in args.models:
-        run = child(own_command(args, [source], model, cpus, folder), cpus)
+        run = child(own_command([source], model, cpus, folder), cpus)
         late = run["stages"]["latency"]
         print(
-            f"{model}, live at 30 frames a second, {cpus} processors: from capture to result {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms; "
-            f"{run['frames']} frames, {run['dropped']} left out"
+            f"{model}, live at 30 frames a second, {cpus} processors: from capture to result {late['p50_ms']:.1f} ms, "
+            f"p99 {late['p99_ms']:.1f} ms; {run['frames']} frames, {run['dropped']} left out"
         )
 
 
-def own_command(args: argparse.Namespace, sources: list[str], model: str, threads: int, folder: str) -> list[str]:
+def own_command(sources: list[str], model: str, threads: int, folder: str) -> list[str]:
     out = f"{folder}/faces.jsonl"
     return [sys.executable, __file__, *sources, "--worker", out, "--models", model, "--cpus", str(threads)]
 

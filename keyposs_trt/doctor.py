@@ -48,8 +48,7 @@ def diagnose() -> list[Finding]:
     backends = installed_backends()
     findings += [_tensorrt(name, backends[name], driver) for name in BACKENDS]
     findings += [
-        _package("cuda-python", "cuda-bindings", "'cuda-bindings<14'", "runs engines"),
-        _package("cuda-core", "cuda-core", "'cuda-core<2'", "runs engines"),
+        _package("cuda-python", "cuda-core", "'cuda-core<2' 'cuda-bindings<14'", "runs engines"),
         _package("ONNX", "onnx", "onnx onnx-graphsurgeon", "builds engines"),
     ]
     findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]

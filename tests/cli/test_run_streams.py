@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 import pytest
 from cli_media import ASTRONAUT, frames_of, write_video
 from model_zoo import tiny_model
 
 from keyposs_trt.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIVE = f"test://#image={ASTRONAUT}&fps=60"
 
@@ -131,7 +134,7 @@ def test_a_run_can_be_watched(model, tmp_path):
         return float(found[1]) if found else 0
 
     wait_until(lambda: frames() > 5)
-    picture = cv2.imdecode(__import__("numpy").frombuffer(get("stream/0.jpg"), "uint8"), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(get("stream/0.jpg"), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert b"<img" in get("")
     assert json.loads(get("health"))["healthy"]

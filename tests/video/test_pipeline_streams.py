@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import tracemalloc
@@ -67,7 +66,7 @@ class Many:
         image = np.zeros((60, 80, 3), np.uint8)
         for i in range(self.count):
             if i % (self.count // 10) == 0:
-                self.held.append((tracemalloc.get_traced_memory()[0], len(os.listdir("/proc/self/fd"))))
+                self.held.append((tracemalloc.get_traced_memory()[0], len(list(Path("/proc/self/fd").iterdir()))))
             yield Frame(image, i, i / 25, 0.0)
 
     def close(self) -> None:
