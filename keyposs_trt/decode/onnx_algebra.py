@@ -1,9 +1,9 @@
-"""``keyposs_trt.decode.fit`` as ONNX operators.
+"""``keyposs_trt.decode.fit`` as ONNX operators, in rows of ``onnx_rows``.
 
-Everything is a vector [N, L, k] of a few numbers a map. A bilinear form of two vectors, such as a determinant, a matrix times a vector or
-a product of small matrices, is three matrix products with constants and one Mul: MatMul picks and adds far more cheaply than Gather,
-Slice and ReduceSum do. TensorRT may round what enters a MatMul to TF32 (10 bits) where its user allows that; the fit only computes small
-corrections this way, so landmarks move by less than a hundredth of a heatmap pixel (a test computes so).
+A system is solved by Cramer's rule: all numerators and the determinant are polynomials of the same products.
+
+TensorRT may round what enters a MatMul to TF32 (10 bits) where its user allows that; the fit only computes small corrections this way, so
+landmarks move by less than a hundredth of a heatmap pixel (a test computes so).
 """
 
 from __future__ import annotations
@@ -24,249 +24,251 @@ from keyposs_trt.decode.fit import (
     SHRINK,
     UNKNOWNS,
 )
+from keyposs_trt.decode.onnx_rows import (
+    ONE,
+    ZERO,
+    Polynomial,
+    Products,
+    Rows,
+    joined,
+    linear,
+    pick,
+    plus,
+    products,
+    quotients,
+    sums,
+    symbol,
+    times,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from keyposs_trt.decode.onnx_fragment import Fragment
 
-# Numbers of the vector C of centred products.
-XX, XY, YY, XK, XA, XB, YK, YA, YB, KK, KA, KB, AA, AB, BB = range(15)
-WEIGHT = 20  # and behind that the sum of weights
-PAIRS = [(0, 0), (0, 1), (1, 1), *((i, j) for i in (0, 1) for j in (2, 3, 4)), *((i, j) for i in (2, 3, 4) for j in (2, 3, 4) if i <= j)]
-HX, HY, HK, HA, HB = range(15, 20)  # behind C stands the centred right-hand side
-B = ((XK, XA, XB), (YK, YA, YB))
-Q = ((KK, KA, KB), (KA, AA, AB), (KB, AB, BB))
-INVERSE = ((0, 1), (1, 2))  # of the vectors g3 = G^-1 and k3 = K^-1, both as xx, xy, yy
-
-Terms = list[tuple[int, int, int, float]]  # out number, number of the first vector, of the second, factor
-
-
-class Moments(NamedTuple):
-    """Names of tensors [N, L, k]: sums over a window, see ``fit.Sums``.
-
-    Attributes:
-        products: [51] of w f_i f_j in the order of ``PAIRS``, of w, of w f_i and of w f_j in that order, of w f_1 to f_5.
-        gradient: [6]. rss: [3], three times the same. n: [3], likewise.
-    """
-
-    products: str
-    gradient: str
-    rss: str
-    n: str
+PLACE, SHAPE = (1, 2), (3, 4, 5)  # features: x and y; those of kappa, alpha and beta
+OTHERS = (*PLACE, *SHAPE)  # all but the constant
 
 
 class Found(NamedTuple):
-    """Names of tensors: offset [N, L, 2], ln amplitude [N, L, 1] over the peak, covariance [N, L, 3], solved [N, L, 1] bool."""
+    """Names of tensors: ``offset`` [N, 2, L] in crop pixels, ``score`` [N, 1, L], ``covariance`` [N, 3, L] in crop pixels squared, and
+    ``checks`` [N, 5, L], all finite numbers where there is a solution."""
 
     offset: str
-    log_amplitude: str
+    score: str
     covariance: str
-    solved: str
+    checks: str
 
 
-def moment_columns(f: np.ndarray) -> np.ndarray:
-    """[K, 51] the columns of ``Moments.products`` for the features [K, 6] of a window."""
-    g = f[:, 1:]
-    i, j = np.array(PAIRS).T
-    return np.concatenate([g[:, i] * g[:, j], f[:, :1], g[:, i], g[:, j], g], 1)
+def entry(kind: str, i: int, j: int) -> str:
+    """Name of an entry of a symmetric matrix."""
+    return f"{kind}{min(i, j)}{max(i, j)}"
 
 
-def selection(size: int, picks: ArrayLike) -> np.ndarray:
-    """[size, picks] matrix that picks numbers of a vector by their index."""
-    return np.eye(size)[:, np.asarray(picks, int)]
+def sum_names() -> tuple[str, ...]:
+    """The rows ``solve`` takes: sums of w m^2 f_i f_j, i <= j, with the ridge; 0; sums of w m r f_i, of w r^2, and of w less the number of
+    unknowns; the first fit less theta of the target, 1, and the peak."""
+    products = (entry("s", i, j) for i in range(6) for j in range(i, 6))
+    return (*products, ZERO, *(f"g{i}" for i in range(6)), "rss", "freedom", *(f"first{i}" for i in range(6)), ONE, "peak")
 
 
-def bilinear(f: Fragment, name: str, first: str, sizes: tuple[int, int, int], second: str, terms: Terms) -> str:
-    """out[k] = sum of factor * first[i] * second[j] over the terms (k, i, j, factor); ``sizes`` of first, second and out."""
-    out, i, j, factor = zip(*terms, strict=True)
-    gather = np.zeros((len(terms), sizes[2]))
-    gather[range(len(terms)), out] = factor
-    a = f("MatMul", f"{name}/first", first, f.constant(f"{name}/pick_first", selection(sizes[0], i)))
-    b = f("MatMul", f"{name}/second", second, f.constant(f"{name}/pick_second", selection(sizes[1], j)))
-    return f("MatMul", name, f("Mul", f"{name}/products", a, b), f.constant(f"{name}/sum", gather))
+def ridge(prior: float) -> list[tuple[int, float]]:
+    """The features of the shape and what the prior adds to their sums of squares."""
+    return [*zip(SHAPE, (prior, ROUND * prior, ROUND * prior), strict=True)]
 
 
-class Normal(NamedTuple):
-    """Names of tensors [N, L, k]: the equations of a step with c and the place eliminated, see ``fit.Normal``.
+def minors() -> dict[tuple[int, int], Polynomial]:
+    """Cofactors of A."""
+    others = {3: (4, 5), 4: (5, 3), 5: (3, 4)}
 
-    Attributes:
-        s00: [1] sum of weights. mass: [5] of w f_1 to f_5. g0: [1] of m r. c: [1] g0 / s00.
-        G: [3] xx, xy, yy of G^-1.
-        X_u: [8] the rows of x and of y: three of G^-1 B, and one of the step of the place if that of the shape is 0.
-        Q: [9] Schur complement of the shape. right: [3] its right-hand side.
-        place_gain: [1] what the place alone takes off the sum of squares.
-        regular: [1] positive where G can be inverted.
-    """
+    def a(i: int, j: int) -> Polynomial:
+        return symbol(entry("a", i, j))
 
-    s00: str
-    mass: str
-    g0: str
-    c: str
-    G: str
-    X_u: str
-    Q: str
-    right: str
-    place_gain: str
-    regular: str
+    return {
+        (i, j): plus(times(a(r, p), a(s, q)), times(a(r, q), a(s, p), {(): -1.0}))
+        for i, (r, s) in others.items()
+        for j, (p, q) in others.items()
+    }
 
 
-class Held(NamedTuple):
-    """Names of tensors: the step of the shape [3], the inverse [9] of its system with the ridge, the noise [3], three times the same, and
-    the freedom [3] it was divided by before it was bounded."""
-
-    step: str
-    inverse: str
-    noise: str
-    freedom: str
-
-
-def solve(f: Fragment, sums: Moments, first_step: str, first: str, *, sigma: float, prior: float) -> Found:
-    """One Gauss-Newton step from ``first`` [N, L, 6], ``first_step`` more than theta of the target; symbols as in ``fit.solve``."""
+def solve(f: Fragment, window: Rows, *, sigma: float, prior: float, stride: float, tiny: float, huge: float) -> Found:
+    """One Gauss-Newton step from the sums named by ``sum_names``; symbols as in ``fit.solve``."""
     k0 = 1 / sigma**2
-    normal = _eliminate(f, sums)
-    held = _held_step(f, normal, sums, first_step, prior)
-    c, g, kappa, skew = _theta(f, normal, held, first)
-    k3 = _inverse_curvature(f, kappa, skew, k0)
-    free = bilinear(f, "offset_free", k3, (3, 2, 2), g, [(i, INVERSE[i][k], k, 1.0) for i in (0, 1) for k in (0, 1)])
-    offset = f("Clip", "offset", free, f.constant("reach_back", -REACH), f.constant("reach", REACH))
-    rise = f("MatMul", "rise", f("Mul", "g_offset", g, offset), f.constant("half_twice", [[0.5], [0.5]]))
-    covariance = _unit_covariance(f, normal, held, k3, offset, k0)
-    margin = f("MatMul", "anchors_over_least", held.freedom, f.constant("a_third", np.full((3, 1), 1 / 3)))
-    enough = f("Greater", "enough", margin, f.constant("too_few", MIN_ANCHORS - UNKNOWNS))
-    return Found(
-        offset,
-        f("Add", "log_amplitude", c, rise),
-        f("Mul", "heatmap_covariance", covariance, held.noise),
-        f("And", "regular_and_enough", f("Greater", "regular", normal.regular, f.constant("singular", 0)), enough),
-    )
+    centred = _centred(f, window)
+    place, checks = _place(f, centred, tiny, huge)
+    schur = _schur(f, centred, place, prior)
+    noise, held = _held(f, window, schur, prior)
+    shape = _shape(f, "shape", held, {**_shape_steps(), **_inverse()})
+    # theta of the amplitude and the place after the step.
+    all_rows = joined(f, "steps_and_equations", shape, place, schur, checks)
+    rest = {i: plus({(f"first{i}", ONE): 1.0}, {(f"u{i}", ONE): 1.0}, {(f"d{q}", f"x{i}{q}"): -1.0 for q in SHAPE}) for i in range(3)}
+    rest[0] = plus(rest[0], {("log_peak", ONE): 1.0})  # the window is relative to the peak
+    parts = products(f, "place_parts", (all_rows, all_rows), {str(i): v for i, v in rest.items()})
+    c, g = sums(f, "c", parts, {"c": rest[0]}), sums(f, "g", parts, {"gx": rest[1], "gy": rest[2]})
+
+    curvature = _inverse_curvature(f, shape, schur, k0)
+    offset, squares = _offset(f, curvature, g, stride)
+    rise = linear(f, "rise", Rows(f("Mul", "g_offset", g.tensor, offset), g.names), {"rise": {"gx": 0.5 / stride, "gy": 0.5 / stride}})
+    amplitude = f("Exp", "amplitude", f("Add", "log_amplitude", c.tensor, rise.tensor))
+    score = f("Min", "score", amplitude, f.constant("full_score", 1))
+    spread = _gradient_covariance(f, place, all_rows, offset, k0 / stride)
+    covariance = f("Mul", "covariance_of_fit", _covariance(f, squares, spread, stride), noise)
+    return Found(offset, score, covariance, checks.tensor)
 
 
-def _eliminate(f: Fragment, sums: Moments) -> Normal:
-    """Of the six equations those of the shape, and what the others need."""
-    sizes = f.constant("moment_sizes", [15, 1, 15, 15, 5], np.int64)
-    S, s00, left, right, mass = f.many("Split", "moments", [sums.products, sizes], 5, axis=2)
-    g0, g5 = f.many("Split", "gradient_parts", [sums.gradient, f.constant("gradient_sizes", [1, 5], np.int64)], 2, axis=2)
-    g0_mean = f("Div", "g0_mean", g0, s00)
-    products = f("Sub", "products_centred", S, f("Div", "mean_products", f("Mul", "mass_products", left, right), s00))
-    C = f("Concat", "C", products, f("Sub", "h", g5, f("Mul", "h_mean", mass, g0_mean)), s00, axis=2)
-
-    # G^-1; X = G^-1 B and u = G^-1 h; the Schur complements Q - B^T X and r = h - X^T h, and u . h.
-    determinant = [term for i in range(3) for term in ((i, XX, YY, 1.0), (i, XY, XY, -1.0))]  # three times, as three are divided by it
-    margin = [(3, XX, YY, 1 - MIN_DETERMINANT), (3, XY, XY, -1.0), (3, WEIGHT, WEIGHT, -MIN_SPREAD)]
-    both = bilinear(f, "determinants", C, (21, 21, 4), C, determinant + margin)
-    det, regular = f.many("Split", "determinant_parts", [both, f.constant("determinant_sizes", [3, 1], np.int64)], 2, axis=2)
-    adjugate = np.zeros((21, 3))
-    adjugate[[YY, XY, XX], range(3)] = 1, -1, 1
-    g3 = f("Div", "g_inverse", f("MatMul", "g_adjugate", C, f.constant("g_adjugate_of", adjugate)), det)
-    columns = [*zip(*B, strict=True), (HX, HY)]
-    terms = [(4 * i + q, INVERSE[i][k], column[k], 1.0) for i in (0, 1) for q, column in enumerate(columns) for k in (0, 1)]
-    X = bilinear(f, "X_u", g3, (3, 21, 8), C, terms)
-    terms = [(3 * p + q, B[i][p], 4 * i + q, -1.0) for p in range(3) for q in range(3) for i in (0, 1)]
-    terms += [(9 + q, B[i][q], 4 * i + 3, -1.0) for q in range(3) for i in (0, 1)]
-    terms += [(12, h, 4 * i + 3, 1.0) for i, h in enumerate((HX, HY))]
-    full = np.concatenate([selection(21, [*(v for row in Q for v in row), HK, HA, HB]), np.zeros((21, 1))], 1)
-    less = bilinear(f, "schur_less", C, (21, 8, 13), X, terms)
-    schur = f("Add", "schur", f("MatMul", "schur_full", C, f.constant("schur_of", full)), less)
-    free, r, place_gain = f.many("Split", "schur_parts", [schur, f.constant("schur_sizes", [9, 3, 1], np.int64)], 3, axis=2)
-    return Normal(s00, mass, g0, g0_mean, g3, X, free, r, place_gain, regular)
+def _centred(f: Fragment, window: Rows) -> Rows:
+    """Sums about the weighted means, c{ij} and h{i}: s - s0i s0j / s00. So are the others: ``left`` is what c alone leaves of the sum of
+    squares, the means and the step of c have another sign, and what is only passed on loses 0."""
+    less = {entry("c", i, j): (entry("s", i, j), f"s0{i}", f"s0{j}") for i in OTHERS for j in OTHERS if i <= j}
+    less |= {f"h{i}": (f"g{i}", f"s0{i}", "g0") for i in OTHERS} | {"left": ("rss", "g0", "g0")}
+    less |= {f"-mean{i}": (ZERO, f"s0{i}", ONE) for i in OTHERS} | {"-c": (ZERO, "g0", ONE)}
+    less |= {n: (n, ZERO, ZERO) for n in ("s00", "freedom", "peak", *(f"first{i}" for i in range(6)), ONE)}
+    whole, *factors = (pick(f, f"centred/{i}", window, names) for i, names in enumerate(zip(*less.values(), strict=True)))
+    product = f("Mul", "mass_products", *factors)
+    means = f("Div", "mean_products", product, pick(f, "mass", window, ["s00"]))
+    return Rows(f("Sub", "centred", whole, means), tuple(less))
 
 
-def _held_step(f: Fragment, normal: Normal, sums: Moments, first_step: str, prior: float) -> Held:
-    """The step of the shape, held by the prior and by what a first step with the prior alone leaves as noise."""
-    ridge = np.array([prior, ROUND * prior, ROUND * prior])
-    Q_prior = f("Add", "Q_prior", normal.Q, f.constant("Q_ridge", np.diag(ridge).ravel()))
-    shape = f("MatMul", "shape", first_step, f.constant("shape_of", selection(6, [3, 4, 5])))
-    pull = f("MatMul", "pull", first_step, f.constant("pull_of", selection(6, [3, 4, 5]) * ridge))
-    right_side = f("Sub", "right_side", normal.right, pull)
-    inverse = _inverse(f, "prior_inverse", Q_prior)
-    step = _product(f, "prior_step", inverse, right_side)
-    found = f("Add", "prior_shape", shape, step)
-    gain = f("Mul", "shape_gain", step, f("Add", "r_ridge", normal.right, f("Mul", "found_ridge", found, f.constant("ridge", ridge))))
-    gains = f("Concat", "gains", gain, normal.place_gain, f("Mul", "weight_gain", normal.g0, normal.c), axis=2)
-    explained = f("MatMul", "explained", gains, f.constant("sum_of_gains", np.ones((5, 3))))
-    zero, one = f.constant("zero", 0), f.constant("least_freedom", 1)
-    left_over = f("Max", "left_over", f("Sub", "left_over_signed", sums.rss, explained), zero)
-    freedom_free = f("Sub", "n_free", sums.n, f.constant("unknowns", UNKNOWNS))
-    freedom = f("Max", "freedom", freedom_free, one)
+def _place(f: Fragment, centred: Rows, tiny: float, huge: float) -> tuple[Rows, Rows]:
+    """Of the block G of (gx, gy): the rows X = G^-1 B, u = G^-1 h, G^-1 and 1; and the checks [N, 5, L]."""
+    adjugate = {(1, 1): symbol("c22"), (1, 2): symbol("c12", -1.0), (2, 1): symbol("c12", -1.0), (2, 2): symbol("c11")}
+    columns = {**{str(q): (entry("c", 1, q), entry("c", 2, q)) for q in SHAPE}, "u": ("h1", "h2")}
+    numerators = {
+        f"x{i}{q}" if q != "u" else f"u{i}": plus(*(times(adjugate[i, k], symbol(column[k - 1])) for k in PLACE))
+        for i in PLACE
+        for q, column in columns.items()
+    }
+    numerators |= {f"inverse{i}{j}": times(adjugate[i, j], symbol(ONE)) for i, j in ((1, 1), (1, 2), (2, 2))}
+    numerators[ONE] = {("c11", "c22"): 1.0, ("c12", "c12"): -1.0}
+    # What must be positive: the logarithm is no finite number where it is not.
+    positive = {
+        "regular": {("c11", "c22"): 1 - MIN_DETERMINANT, ("c12", "c12"): -1.0, ("s00", "s00"): -MIN_SPREAD},
+        "enough": {("freedom", ONE): 1.0, (ONE, ONE): UNKNOWNS - MIN_ANCHORS},
+        "over_tiny": {("peak", ONE): 1.0, (ONE, ONE): -tiny},
+        "below_huge": {("peak", ONE): -1.0, (ONE, ONE): huge},
+        "peak": {("peak", ONE): 1.0},
+    }
+    p = products(f, "place_and_check_parts", (centred, centred), numerators, positive)
+    checks = Rows(f("Log", "checks", sums(f, "positive", p, positive).tensor), tuple(f"log_{n}" for n in positive))
+    return quotients(f, "place", p, numerators), checks
+
+
+def _schur(f: Fragment, centred: Rows, place: Rows, prior: float) -> Rows:
+    """The equations of the step of the shape, A d = b with the pull of the prior, and the step u0 - x0 . d of c. ``left`` is what c and the
+    place leave of the sum of squares; the first fit, 1 and 0 are passed on."""
+    rows: dict[str, Polynomial] = {"u0": plus({("-c", ONE): -1.0}, {(f"-mean{i}", f"u{i}"): 1.0 for i in PLACE})}
+    for p, r in ridge(prior):
+        rows[f"x0{p}"] = plus({(f"-mean{p}", ONE): -1.0}, {(f"-mean{i}", f"x{i}{p}"): 1.0 for i in PLACE})
+        for q in range(p, 6):
+            rows[entry("a", p, q)] = plus({(entry("c", p, q), ONE): 1.0}, {(entry("c", i, p), f"x{i}{q}"): -1.0 for i in PLACE})
+        pulled = {(f"h{p}", ONE): 1.0, (f"first{p}", ONE): -r}
+        rows[f"b{p}"] = plus(pulled, {(entry("c", i, p), f"u{i}"): -1.0 for i in PLACE})
+    rows["left"] = plus({("left", ONE): 1.0}, {(f"h{i}", f"u{i}"): -1.0 for i in PLACE})
+    rows |= {name: {(name, ONE): 1.0} for name in (*(f"first{i}" for i in range(6)), ONE)}
+    rows[ZERO] = {}
+    return sums(f, "schur", products(f, "schur_parts", (centred, place), rows), rows)
+
+
+def _determinant() -> Polynomial:
+    """Of A."""
+    return plus(*(times(symbol(entry("a", 3, j)), minors()[3, j]) for j in SHAPE))
+
+
+def _shape_steps() -> dict[str, Polynomial]:
+    """Numerators of d = A^-1 b."""
+    return {f"d{i}": plus(*(times(minors()[i, j], symbol(f"b{j}")) for j in SHAPE)) for i in SHAPE}
+
+
+def _inverse() -> dict[str, Polynomial]:
+    """Numerators of A^-1."""
+    return {entry("v", i, j): times(minors()[i, j], symbol(ONE)) for i in SHAPE for j in SHAPE if i <= j}
+
+
+def _shape(f: Fragment, name: str, equations: Rows, numerators: dict[str, Polynomial]) -> Rows:
+    """The named numbers over det A, and with them 1 + d3, the kappa of a first fit that is the target, and 1."""
+    det = _determinant()
+    numerators = {**numerators, "kappa": plus(numerators["d3"], det), ONE: det}
+    return quotients(f, name, products(f, f"{name}_parts", (equations,) * 3, numerators), numerators)
+
+
+def _held(f: Fragment, window: Rows, schur: Rows, prior: float) -> tuple[str, Rows]:
+    """The noise [N, 1, L] that a fit held by the prior alone leaves, and the equations of the shape with the ridge by that noise."""
+    inverse = _inverse()
+    variances = {"vk": times(inverse["v33"], {(): SHRINK}), "vs": times(plus(inverse["v44"], inverse["v55"]), {(): SHRINK})}
+    first = _shape(f, "prior_shape", schur, {**_shape_steps(), **variances})
+    both = joined(f, "prior_shape_and_equations", first, schur)
+    step, start = {p: symbol(f"d{p}") for p in SHAPE}, {p: symbol(f"first{p}") for p in SHAPE}
+    gained = {p: plus(times(step[p], step[p]), times(step[p], start[p], {(): 2.0})) for p in SHAPE}  # of the square of the shape
+    square = {p: plus(gained[p], times(start[p], start[p])) for p in SHAPE}
+    squares = {"kk": square[3], "ss": plus(square[4], square[5])}
+    left = {("left", ONE): 1.0}
+    for p, r in ridge(prior):
+        left = plus(left, times(step[p], symbol(f"b{p}"), {(): -1.0}), times(gained[p], {(): -r}))
+    p = products(f, "left_over_parts", (both, both), squares, {"left": left})
+    left_over = f("Max", "left_over", sums(f, "left_over_signed", p, {"left": left}).tensor, f.constant("nothing", 0))
+    freedom = f("Max", "freedom", pick(f, "freedom_row", window, ["freedom"]), f.constant("least_freedom", 1))
     noise = f("Div", "noise", left_over, freedom)
 
-    # What of the shape could be noise is shrunk.
-    diagonal = np.zeros((9, 3))
-    diagonal[[0, 4, 8], range(3)] = SHRINK
-    variances = f("Mul", "variances", noise, f("MatMul", "diagonal", inverse, f.constant("diagonal_of", diagonal)))
-    excess = f("Sub", "excess", f("Mul", "found_squared", found, found), variances)
-    together = f("MatMul", "excess_by_kind", excess, f.constant("kinds", [[1, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]]))
-    tau = f("Max", "tau_squared", together, f.constant("min_shape", [MIN_SHAPE, MIN_SHAPE / 2, MIN_SHAPE / 2]))
-    pull = f("Div", "noise_pull", noise, tau)
-    Q_held = f("Add", "Q_held", Q_prior, f("MatMul", "pull_diagonal", pull, f.constant("on_diagonal", diagonal.T / SHRINK)))
-    inverse = _inverse(f, "inverse", Q_held)
-    step = _product(f, "step", inverse, f("Sub", "right_side_held", right_side, f("Mul", "pulled", pull, shape)))
-    return Held(step, inverse, noise, freedom_free)
+    variance = f("Mul", "variances", pick(f, "variances_over_noise", first, variances), noise)
+    excess = f("Sub", "excess", sums(f, "shape_squared", p, squares).tensor, variance)
+    pull = f("Div", "pull", noise, f("Max", "tau_squared", excess, f.constant("min_shape", MIN_SHAPE)))
+    # It stands on the diagonal of A, and pulls at the first fit. alpha and beta, two numbers, share one tau^2.
+    more: dict[str, Polynomial] = {n: {} for n in schur.names}
+    for p, kind, factor in zip(SHAPE, ("kk", "ss", "ss"), (1.0, 2.0, 2.0), strict=True):
+        more[entry("a", p, p)], more[f"b{p}"] = {(kind, ONE): factor}, {(kind, f"first{p}"): -factor}
+    parts = products(f, "pull_parts", (Rows(pull, tuple(squares)), schur), more)
+    return noise, Rows(f("Add", "held_equations", schur.tensor, sums(f, "pulls", parts, more).tensor), schur.names)
 
 
-def _theta(f: Fragment, normal: Normal, held: Held, first: str) -> tuple[str, str, str, str]:
-    """After the step: c [N, L, 1], g [N, L, 2], kappa [N, L, 1] and alpha, beta [N, L, 2]."""
-    Xstep = bilinear(f, "X_step", normal.X_u, (8, 3, 2), held.step, [(i, 4 * i + q, q, -1.0) for i in (0, 1) for q in range(3)])
-    u = f("MatMul", "u", normal.X_u, f.constant("u_of", selection(8, [3, 7])))
-    others = f("Concat", "others_step", f("Add", "place_step", u, Xstep), held.step, axis=2)
-    mean_step = f("MatMul", "mean_step_mass", f("Mul", "mass_step", normal.mass, others), f.constant("sum_of_others", np.ones((5, 1))))
-    c_step = f("Sub", "c_step", normal.c, f("Div", "mean_step", mean_step, normal.s00))
-    theta = f("Add", "theta", first, f("Concat", "theta_step", c_step, others, axis=2))
-    theta_sizes = f.constant("theta_sizes", [1, 2, 1, 2], np.int64)
-    c, g, kappa, skew = f.many("Split", "theta_parts", [theta, theta_sizes], 4, axis=2)
-    bounds = f.constant("kappa_min", 1 / KAPPA_RANGE), f.constant("kappa_max", KAPPA_RANGE)
-    return c, g, f("Clip", "kappa", kappa, *bounds), skew
+def _inverse_curvature(f: Fragment, step: Rows, schur: Rows, k0: float) -> Rows:
+    """K^-1 after the step, heatmap pixels squared."""
+    first = {"d3": "first3", "kappa": "first3", "d4": "first4", "d5": "first5"}
+    start = pick(f, "shape_before", schur, [first.get(n, ZERO) for n in step.names])
+    shape = f("Add", "shape_after", step.tensor, start)
+    # Only kappa has bounds; the other rows get those of all numbers.
+    most = float(np.finfo(np.float32).max)
+    low = [[1 / KAPPA_RANGE if n == "kappa" else -most] for n in step.names]
+    high = [[KAPPA_RANGE if n == "kappa" else most] for n in step.names]
+    bounded = f("Min", "shape_below", f("Max", "shape_above", shape, f.constant("shape_low", low)), f.constant("shape_high", high))
+    bounds = Rows(bounded, step.names)
+    squared = Rows(f("Mul", "shape_squares", bounded, bounded), step.names)
+    free = linear(f, "det_K_free", squared, {"det": {"kappa": k0, "d4": -k0, "d5": -k0}})
+    least = linear(f, "det_K_least", squared, {"det": {"kappa": MIN_ROUNDNESS * k0}})
+    adjugate = linear(f, "K_adjugate", bounds, {"kxx": {"kappa": 1, "d4": -1}, "kxy": {"d5": -1}, "kyy": {"kappa": 1, "d4": 1}})
+    return Rows(f("Div", "K_inverse", adjugate.tensor, f("Max", "det_K", free.tensor, least.tensor)), adjugate.names)
 
 
-def _inverse_curvature(f: Fragment, kappa: str, skew: str, k0: float) -> str:
-    """[N, L, 3] xx, xy, yy of K^-1, heatmap pixels squared."""
-    square = f("Mul", "kappa_squared", kappa, kappa)
-    skewness = f("MatMul", "skewness", f("Mul", "skew_squared", skew, skew), f.constant("k0_twice", [[k0], [k0]]))
-    det_K = f("Sub", "det_K", f("Mul", "kappa_squared_k0", square, f.constant("k0", k0)), skewness)
-    det_K = f("Max", "det_K_bounded", det_K, f("Mul", "det_K_least", square, f.constant("min_roundness", MIN_ROUNDNESS * k0)))
-    K = f("Concat", "K", kappa, skew, axis=2)
-    return f("Div", "K_inverse", f("MatMul", "K_adjugate", K, f.constant("K_adjugate_of", [[1, 0, 1], [-1, 0, 1], [0, -1, 0]])), det_K)
+def _offset(f: Fragment, K: Rows, g: Rows, stride: float) -> tuple[str, Products]:
+    """The offset [N, 2, L] in crop pixels, and the products of the entries of K^-1."""
+    offset = {"x": {("kxx", "gx"): stride, ("kxy", "gy"): stride}, "y": {("kxy", "gx"): stride, ("kyy", "gy"): stride}}
+    squares = {"all": {(m, n): 1.0 for i, m in enumerate(K.names) for n in K.names[i:]}}
+    both = joined(f, "K_and_g", K, g)
+    p = products(f, "offset_parts", (both, both), offset, squares)
+    reach = REACH * stride
+    return f("Clip", "offset", sums(f, "offset_free", p, offset).tensor, f.constant("reach_back", -reach), f.constant("reach", reach)), p
 
 
-def _unit_covariance(f: Fragment, normal: Normal, held: Held, k3: str, offset: str, k0: float) -> str:
-    """[N, L, 3] K^-1 (G^-1 + Y (Q + ridge)^-1 Y^T) K^-1, the covariance of the offset over the noise."""
-    turned = k0 * np.array([[1, 1, 0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 1, -1, 0, 0]])
-    Y = f("Add", "Y_and_u", normal.X_u, f("MatMul", "turned", offset, f.constant("turned_of", turned)))
-    out = ((0, 0), (0, 1), (1, 1))
-    quadratic = [(k, 4 * i + p, 4 * j + q, 1.0) for k, (i, j) in enumerate(out) for p in range(3) for q in range(3)]
-    YY_products = f(
-        "Mul",
-        "Y_products",
-        f("MatMul", "Y_first", Y, f.constant("Y_pick_first", selection(8, [t[1] for t in quadratic]))),
-        f("MatMul", "Y_second", Y, f.constant("Y_pick_second", selection(8, [t[2] for t in quadratic]))),
-    )
-    spread = f("MatMul", "inverse_thrice", held.inverse, f.constant("thrice", np.tile(np.eye(9), 3)))
-    spread = f("Mul", "Y_inverse_Y_terms", YY_products, spread)
-    spread = f("MatMul", "Y_inverse_Y", spread, f.constant("sum_thrice", np.repeat(np.eye(3), 9, axis=0)))
-    spread = f("Add", "gradient_covariance", normal.G, spread)
-    terms = [(k, INVERSE[i][p], INVERSE[q][j], INVERSE[p][q]) for k, (i, j) in enumerate(out) for p in (0, 1) for q in (0, 1)]
-    K_products = bilinear(f, "K_K", k3, (3, 3, 12), k3, [(n, t[1], t[2], 1.0) for n, t in enumerate(terms)])
-    covariance = f("MatMul", "gradient_covariance_terms", spread, f.constant("spread_of", selection(3, [t[3] for t in terms])))
-    covariance = f("Mul", "covariance_terms", K_products, covariance)
-    return f("MatMul", "covariance_of_1", covariance, f.constant("sum_of_terms", np.repeat(np.eye(3), 4, axis=0)))
+def _gradient_covariance(f: Fragment, place: Rows, rows: Rows, offset: str, k0: float) -> Rows:
+    """G^-1 + Y A^-1 Y^T, the covariance of g - d(K offset) / d shape . shape over the noise; ``k0`` for an offset in crop pixels."""
+    names = [f"x{i}{q}" for i in (1, 2) for q in SHAPE] + [ONE]
+    turned = {"x13": {"x": k0}, "x14": {"x": k0}, "x15": {"y": k0}, "x23": {"y": k0}, "x24": {"y": -k0}, "x25": {"x": k0}, ONE: {}}
+    turn = linear(f, "turned", Rows(offset, ("x", "y")), {n: turned[n] for n in names})
+    Y = Rows(f("Add", "Y", pick(f, "X", place, names), turn.tensor), tuple(names))
+    spread = {
+        f"c{axes}": plus(
+            {(ONE, ONE, f"inverse{i}{j}"): 1.0},
+            *({(*sorted((f"x{i}{p}", f"x{j}{q}")), entry("v", p, q)): 1.0} for p in SHAPE for q in SHAPE),
+        )
+        for axes, i, j in (("xx", 1, 1), ("xy", 1, 2), ("yy", 2, 2))
+    }
+    return sums(f, "gradient_covariance", products(f, "spread_parts", (Y, Y, rows), spread), spread)
 
 
-def _inverse(f: Fragment, name: str, S: str) -> str:
-    """Of symmetric 3x3 matrices [N, L, 9], by cofactors."""
-    pairs = [((i + 1) % 3, (i + 2) % 3) for i in range(3)]
-    terms = []
-    for i, (r, s) in enumerate(pairs):
-        for j, (p, q) in enumerate(pairs):
-            terms += [(3 * i + j, 3 * r + p, 3 * s + q, 1.0), (3 * i + j, 3 * r + q, 3 * s + p, -1.0)]
-    cofactors = bilinear(f, f"{name}/cofactors", S, (9, 9, 9), S, terms)
-    row = np.zeros((9, 9))
-    row[:3] = 1  # nine times the same, as nine are divided by it
-    det = f("MatMul", f"{name}/det", f("Mul", f"{name}/expansion", S, cofactors), f.constant(f"{name}/first_row", row))
-    return f("Div", name, cofactors, det)
-
-
-def _product(f: Fragment, name: str, S: str, v: str) -> str:
-    """3x3 matrices [N, L, 9] times vectors [N, L, 3]."""
-    tiled = f("MatMul", f"{name}/tiled", v, f.constant(f"{name}/thrice", np.tile(np.eye(3), 3)))
-    return f("MatMul", name, f("Mul", f"{name}/terms", S, tiled), f.constant(f"{name}/sum", np.repeat(np.eye(3), 3, axis=0)))
+def _covariance(f: Fragment, squares: Products, spread: Rows, stride: float) -> str:
+    """K^-1 C K^-1 [N, 3, L], crop pixels squared over the noise."""
+    K = (("kxx", "kxy"), ("kxy", "kyy"))
+    C = (("cxx", "cxy"), ("cxy", "cyy"))
+    out = {
+        str(k): plus(*({("*".join(sorted((K[i][p], K[q][j]))), C[p][q]): stride**2} for p in (0, 1) for q in (0, 1)))
+        for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 1)))
+    }
+    factors = Rows(squares.tensor, tuple("*".join(key) for key in squares.keys))
+    return sums(f, "covariance_over_noise", products(f, "covariance_parts", (factors, spread), out), out).tensor

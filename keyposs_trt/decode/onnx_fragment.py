@@ -4,13 +4,14 @@ Valid for opset 17 and later; the one operator whose signature changed since, Re
 every tensor is float32 whatever the maps are. What follows from where the graph must run:
 
 - a map is read once: the maximum of each row gives the row of the peak, that row gives its column, and the window is one
-  GatherElements. An argmax over whole maps takes a runtime several times as long.
-- what lies beyond the border is read from an anchor of the map instead and counted as an outlier: no read outside, no padded copy.
+  GatherElements. An argmax over whole maps takes a runtime several times as long; small maps, where it does not, have tables by cell.
+- a node costs a runtime a microsecond or a launch however little it does, so there are few, and what can be a table is one.
+- what lies beyond the border is read from the peak instead and counted as an outlier: no read outside, no padded copy.
 - a map with a NaN in its window gives the argmax where Max and Clip pass it on, as in ONNX Runtime; one whose argmax is a NaN, an
   infinity or beyond 1e20 also gets score 0. The other implementations look at the remaining values; here every value would have to be
   tested, for maps that only a broken network emits.
 
-The small systems of the fit are in ``onnx_algebra``.
+The small systems of the fit are in ``onnx_algebra``; from the sums over windows on, tensors are [N, k, L].
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keyposs_trt.decode.decoded import grid_shift
-from keyposs_trt.decode.fit import REACH
+from keyposs_trt.decode.fit import REACH, UNKNOWNS
 from keyposs_trt.decode.multilateration import (
     FLOOR,
     HUGE,
@@ -36,8 +37,10 @@ from keyposs_trt.decode.multilateration import (
     features,
     first_anchors,
     first_fit,
+    window_offsets,
 )
-from keyposs_trt.decode.onnx_algebra import Moments, moment_columns, solve
+from keyposs_trt.decode.onnx_algebra import ridge, solve, sum_names
+from keyposs_trt.decode.onnx_rows import Rows, pick
 
 if TYPE_CHECKING:
     import onnx
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
 PREFIX = "decode/"
 MIN_OPSET = 17
 OUTPUTS = ("landmarks", "scores", "covariance")
+BEYOND = 3.0  # over the peak: no model comes near, so the weight is 0
+# An anchor of this value and without features puts constants into sums over the window, as its weight is 1 (it is within OUTLIER of 1), and
+# by its logarithm into the first fit: a MatMul with a constant in it needs no Add.
+CONSTANT = 1.125
 
 
 @dataclass
@@ -80,13 +87,14 @@ class Window(NamedTuple):
     """Names of tensors.
 
     Attributes:
-        cell: [N, L, 2] the argmax in crop pixels.
+        place: [N, L, 2] the argmax in crop pixels.
         peak: [N, L, 1] its value.
-        relative: [N, L, K] anchors over the peak, ``LOWEST`` at least; those beyond the border lie far above it.
-        theta_index: [N, L, 6] which numbers of the first fit for all borders are those for this one.
+        relative: [N, L, K + 1] anchors over the peak, ``LOWEST`` at least; those beyond the border are ``BEYOND``. Behind the anchors of
+            the first fit stands ``CONSTANT``.
+        theta_index: [N, L, 7] which numbers of the first fit for all borders are those for this one, and the 1 behind them.
     """
 
-    cell: str
+    place: str
     peak: str
     relative: str
     theta_index: str
@@ -125,27 +133,25 @@ def wls_fragment(
     p = check_parameters(sigma=sigma, radius=radius, prior=prior)
     f = Fragment(prefix)
     window = _window(f, heatmaps, size, p["radius"], stride, grid, opset)
-    step, theta = _first(f, window, size, **p)
-    found = solve(f, _moments(f, window, theta, p["sigma"], p["radius"]), step, theta, sigma=p["sigma"], prior=p["prior"])
+    sums = _sums(f, window, _first(f, window, size, **p), **p)
+    found = solve(f, sums, sigma=p["sigma"], prior=p["prior"], stride=stride, tiny=TINY, huge=HUGE)
 
-    zero, one, huge = f.constant("no_score", 0), f.constant("full_score", 1), f.constant("huge", HUGE)
-    amplitude = f("Mul", "amplitude", f("Exp", "amplitude_over_peak", found.log_amplitude), window.peak)
-    parts = f("Concat", "fit_parts", found.offset, f("Min", "score", amplitude, one), found.covariance, axis=2)
-    fit = f("Mul", "fit", parts, f.constant("to_crop", [stride, stride, 1, *[stride**2] * 3]))
-    readable = f("Less", "readable", f("Abs", "peak_size", window.peak), huge)
-    peak = f("Where", "readable_peak", readable, window.peak, zero)
-    peak_score = f("Clip", "peak_score", peak, zero, one)
-    at_score = f("MatMul", "peak_score_place", peak_score, f.constant("score_place", [[0, 0, 1, 0, 0, 0]]))
-    unknown = f.constant("unknown", [0, 0, 0, (REACH * stride) ** 2, 0, (REACH * stride) ** 2])
-    # The tests below are comparisons, false for a NaN: Min, Max and Clip of some runtimes lose one on the way, Less and Greater do not.
-    # Whatever else went wrong, a NaN or an infinity among the six makes their sum one.
-    total = f("MatMul", "fit_sum", fit, f.constant("six", np.ones((6, 1))))
-    finite = f("Less", "finite", f("Abs", "fit_size", total), huge)
-    there = f("And", "there", finite, f("Greater", "peak_over_tiny", peak, f.constant("tiny", TINY)))
-    solved = f("And", "solved", there, found.solved)
-    result = f("Where", "result", solved, fit, f("Add", "fallback", at_score, unknown))
-    offset, score, _ = f.many("Split", "result_parts", [result, f.constant("result_sizes", [2, 1, 3], np.int64)], 3, axis=2)
-    f("Add", "landmarks", window.cell, offset)
+    # Where a check or any other number is not finite, and only there, the sum of all is not. A comparison asks for that, false for a NaN:
+    # Min, Max and Clip of some runtimes lose one on the way, Less does not.
+    fit = f("Concat", "fit_and_checks", found.offset, found.score, found.covariance, found.checks, axis=1)
+    total = f("MatMul", "fit_sum", f.constant("eleven", np.ones((1, 11))), fit)
+    huge = f.constant("huge", HUGE)
+    solved = f("Less", "solved", f("Abs", "fit_size", total), huge)
+    peak = pick(f, "peak_of_map", sums, ["peak"])
+    readable = f("Where", "readable_peak", f("Less", "readable", peak, huge), peak, f.constant("no_score", 0))
+    # The peak in [0, 1] as score; the other bounds leave one number.
+    low = np.zeros((11, 1))
+    low[[3, 5]] = (REACH * stride) ** 2
+    above = f("Max", "fallback_above", readable, f.constant("fallback_low", low))
+    fallback = f("Min", "fallback", above, f.constant("fallback_high", low + np.eye(11)[:, 2:3]))
+    result = f("Transpose", "result", f("Where", "fit_or_fallback", solved, fit, fallback), perm=[0, 2, 1])
+    offset, score, *_ = f.many("Split", "result_parts", [result, f.constant("result_sizes", [2, 1, 3, 5], np.int64)], 4, axis=2)
+    f("Add", "landmarks", window.place, offset)
     f("Squeeze", "scores", score, f.constant("last", [-1], np.int64))
     split, *last = f.nodes[-3:]
     for node, number, name in zip((*last, split), (0, 0, 2), OUTPUTS, strict=True):
@@ -156,41 +162,47 @@ def wls_fragment(
 def _window(f: Fragment, heatmaps: str, size: int, radius: int, stride: float, grid: str, opset: int) -> Window:
     """The peak of each map and the anchors around it."""
     maps = f("Cast", "float", heatmaps, to=1)
+    flat = f("Reshape", "flat", maps, f.constant("flat_shape", [0, 0, size * size], np.int64))
+    steps, inside, of_row, of_column = anchor_steps(size, size, radius)
+    of_cell = (of_row[:, None] + of_column).ravel()
+    # What stands for an anchor beyond the border, and for the constant, is read from the peak.
+    count = first_anchors(radius)
+    steps = np.insert(steps, count, 0, axis=1)
+    least = np.insert(np.where(inside, LOWEST, BEYOND), count, CONSTANT, axis=1)
+    fit_of_border = _first_fits(size, 2.0, radius, 1.0)[1]
+    if len(steps) == size**2:  # small maps: the border cuts the window of each cell in a way of its own
+        steps, least, fit_of_border = steps[of_cell], least[of_cell], fit_of_border[of_cell]
+        cell = border = f("ArgMax", "cell", flat, axis=2, keepdims=0)
+        index = f("Gather", "anchor_index", f.constant("anchors_of_cells", steps + np.arange(size**2)[:, None], np.int32), cell, axis=0)
+    else:
+        start = _argmax_by_rows(f, maps, flat, size, opset)
+        cell = f("Squeeze", "cell", start, f.constant("axis_2", [2], np.int64))
+        border = f("Gather", "border", f.constant("borders_of_cells", of_cell, np.int32), cell, axis=0)
+        index = f("Add", "anchor_index", start, f("Gather", "anchor_steps", f.constant("steps", steps, np.int32), border, axis=0))
+    anchors = f("GatherElements", "anchors", flat, index, axis=2)
+    middle = int(np.flatnonzero((window_offsets(radius) == 0).all(1))[0])
+    peak = f("Gather", "peak", anchors, f.constant("middle", [middle], np.int32), axis=2)
+    bounds = f("Gather", "least", f.constant("least_of_borders", least), border, axis=0)
+    relative = f("Max", "relative", f("Div", "over_peak", anchors, peak), bounds)
+    numbers = np.concatenate(
+        [fit_of_border[:, None] * 6 + np.arange(6), np.full((len(fit_of_border), 1), 6 * (fit_of_border.max() + 1))], 1
+    )
+    theta_index = f("Gather", "theta_index", f.constant("theta_indices", numbers, np.int32), border, axis=0)
+    row, column = np.divmod(np.arange(size * size), size)
+    places = f.constant("places", np.stack([column, row], 1) * stride + grid_shift(stride, grid))
+    return Window(f("Gather", "argmax_place", places, cell, axis=0), peak, relative, theta_index)
+
+
+def _argmax_by_rows(f: Fragment, maps: str, flat: str, size: int, opset: int) -> str:
+    """[N, L, 1] int32 the cell of the first of the highest values of each map, which are read but once."""
     if opset < 18:
         highest = f("ReduceMax", "row_maxima", maps, axes=[3], keepdims=0)
     else:
         highest = f("ReduceMax", "row_maxima", maps, f.constant("columns", [3], np.int64), keepdims=0)
     row = f("ArgMax", "row", highest, axis=2, keepdims=0)
-    flat = f("Reshape", "flat", maps, f.constant("flat_shape", [0, 0, size * size], np.int64))
     cells = f("Gather", "row_cells", f.constant("cells", np.arange(size**2).reshape(size, size), np.int32), row, axis=0)
-    values = f("GatherElements", "row_values", flat, cells, axis=2)
-    column = f("ArgMax", "column", values, axis=2, keepdims=1)
-    peak = f("GatherElements", "peak", values, column, axis=2)
-    start = f("GatherElements", "peak_cell", cells, column, axis=2)
-    place = np.arange(size) * stride + grid_shift(stride, grid)
-    x = f("Gather", "peak_x", f.constant("x_of_column", place), column, axis=0)
-    y = f("Gather", "peak_y", f.constant("y_of_row", place[:, None]), row, axis=0)
-
-    steps, inside, of_row, of_column = anchor_steps(size, size, radius)
-    border_of_row = f("Gather", "border_of_row", f.constant("borders_of_rows", of_row, np.int32), row, axis=0)
-    line = f("Squeeze", "column_index", column, f.constant("axis_2", [2], np.int64))
-    border_of_column = f("Gather", "border_of_column", f.constant("borders_of_columns", of_column, np.int32), line, axis=0)
-    border = f("Add", "border", border_of_row, border_of_column)
-    far = np.where(inside, steps, 2 * size * size)
-    index = f("Add", "anchor_index", start, f("Gather", "anchor_steps", f.constant("steps", far, np.int32), border, axis=0))
-    safe = f("Min", "anchor_on_map", index, f.constant("last_cell", size * size - 1, np.int32))
-    beyond = f("Cast", "beyond", f("Sub", "cells_beyond", index, safe), to=1)
-    on_map = f("Div", "relative_on_map", f("GatherElements", "anchors", flat, safe, axis=2), peak)
-    # Before what lies beyond is marked: the cell read in its stead may hold any number.
-    relative = f("Max", "bounded_below", on_map, f.constant("lowest", LOWEST))
-    fit_of_border = _first_fits(size, 2.0, radius, 1.0)[1]
-    six = f.constant("theta_indices", fit_of_border[:, None] * 6 + np.arange(6), np.int32)
-    return Window(
-        f("Concat", "peak_place", x, y, axis=2),
-        peak,
-        f("Add", "relative", relative, beyond),
-        f("Gather", "theta_index", six, border, axis=0),
-    )
+    column = f("ArgMax", "column", f("GatherElements", "row_values", flat, cells, axis=2), axis=2, keepdims=1)
+    return f("GatherElements", "peak_cell", cells, column, axis=2)
 
 
 def _first_fits(size: int, sigma: float, radius: int, prior: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -201,35 +213,46 @@ def _first_fits(size: int, sigma: float, radius: int, prior: float) -> tuple[NDA
     return np.concatenate(list(table), 1), fit_of_way
 
 
-def _first(f: Fragment, window: Window, size: int, *, sigma: float, radius: int, prior: float) -> tuple[str, str]:
-    """The first fit, less theta of the target and as theta [N, L, 6]."""
+def _first(f: Fragment, window: Window, size: int, *, sigma: float, radius: int, prior: float) -> str:
+    """The first fit, less theta of the target, and 1 [N, L, 7]."""
     count = first_anchors(radius)
-    bounds = [f.constant(name, [value], np.int64) for name, value in (("first", 0), ("inner_size", count))]
+    bounds = [f.constant(name, [value], np.int64) for name, value in (("first", 0), ("inner_size", count + 1))]
     inner = f("Slice", "inner", window.relative, *bounds, f.constant("window_axis", [2], np.int64))
     log_h = f("Log", "inner_log", f("Max", "inner_floor", inner, f.constant("floor", FLOOR)))
-    y = f("Sub", "inner_over_target", log_h, f.constant("log_target", features(radius, sigma)[:count, 3]))
-    fits = f("MatMul", "first_fits", y, f.constant("first_fit", _first_fits(size, sigma, radius, prior)[0]))
-    step = f("GatherElements", "first_step", fits, window.theta_index, axis=2)
-    return step, f("Add", "first_theta", step, f.constant("theta_target", [0, 0, 0, 1, 0, 0]))
+    fits = _first_fits(size, sigma, radius, prior)[0]
+    target = features(radius, sigma)[:count, 3] @ fits / np.log(CONSTANT)
+    one = np.insert(np.zeros((count, 1)), count, 1 / np.log(CONSTANT), axis=0)
+    every = f("MatMul", "first_fits", log_h, f.constant("first_fit", np.hstack([np.vstack([fits, -target]), one])))
+    return f("GatherElements", "first_step", every, window.theta_index, axis=2)
 
 
-def _moments(f: Fragment, window: Window, theta: str, sigma: float, radius: int) -> Moments:
-    """Sums over the window for the Gauss-Newton step from ``theta``."""
-    columns = features(radius, sigma)
+def _sums(f: Fragment, window: Window, step: str, *, sigma: float, radius: int, prior: float) -> Rows:
+    """The rows of ``sum_names`` at the first fit, ``step`` from the target."""
     inlier, outlier = OUTLIER
-    log_m = f("MatMul", "log_m", theta, f.constant("features", columns.T))
+    count = first_anchors(radius)
+    columns = np.insert(features(radius, sigma), count, 0, axis=0)  # so that m = 1 for the constant, whose weight is 1
+    log_m = f("MatMul", "log_m", step, f.constant("features", np.hstack([columns, columns[:, 3:4]]).T))
     m = f("Exp", "m", f("Min", "log_m_bounded", log_m, f.constant("max_log", MAX_LOG)))
     residual = f("Sub", "residual", window.relative, m)
-    # The weight is 1 / `full` times what stands in the tensor; the constants behind carry the factor.
-    full = outlier - inlier
-    doubt = f("Sub", "doubt", f.constant("outlier", outlier), residual)
-    weight = f("Clip", "weight", doubt, f.constant("nothing", 0), f.constant("full", full))
-    weighted = f("Mul", "weighted_residual", weight, residual)
-    products = f("Mul", "weighted_m_m", f("Mul", "weighted_m", weight, m), m)
-    ones = f.constant("ones", np.full((len(columns), 3), 1 / full))  # three times each, as they are used on three numbers
-    return Moments(
-        f("MatMul", "products", products, f.constant("moment_columns", moment_columns(columns) / full)),
-        f("MatMul", "gradient", f("Mul", "weighted_residual_m", weighted, m), f.constant("gradient_columns", columns / full)),
-        f("MatMul", "rss", f("Mul", "weighted_residual_squared", weighted, residual), ones),
-        f("MatMul", "n", weight, ones),
+    slope = 1 / (outlier - inlier)
+    weight = f("HardSigmoid", "weight", residual, alpha=-slope, beta=slope * outlier)
+    weighted, weighted_m = f("Mul", "weighted_residual", weight, residual), f("Mul", "weighted_m", weight, m)
+
+    def constant(value: float) -> NDArray[np.float64]:
+        return np.where(np.arange(len(columns)) == count, value, 0)[:, None]
+
+    i, j = np.triu_indices(6)
+    ridges = np.zeros((1, len(i)))
+    for p, strength in ridge(prior):
+        ridges[0, (i == p) & (j == p)] = strength
+    squares = np.hstack([columns[:, i] * columns[:, j] + constant(1) * ridges, constant(0)])
+    anchors = 1 - constant(1)
+    sums = (
+        ("squares", f("Mul", "weighted_m_m", weighted_m, m), squares),
+        ("gradient", f("Mul", "weighted_residual_m", weighted, m), columns),
+        ("rss", f("Mul", "weighted_squares", weighted, residual), anchors),
+        ("n", weight, anchors - constant(UNKNOWNS)),
     )
+    together = [f("MatMul", name, values, f.constant(f"{name}/columns", matrix)) for name, values, matrix in sums]
+    rows = f("Transpose", "sums", f("Concat", "sums_of_maps", *together, step, window.peak, axis=2), perm=[0, 2, 1])
+    return Rows(rows, sum_names())

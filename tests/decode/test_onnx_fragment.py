@@ -214,12 +214,13 @@ def test_operators_are_few_and_plain():
     """Growth shows here: a new operator is a new risk in every runtime, each node a launch or a microsecond."""
     model = fragment_model(32, 68)
     kinds = {n.op_type for n in model.graph.node}
-    assert len(model.graph.node) <= 197
+    assert len(model.graph.node) <= 150
+    assert len(fragment_model(8, 68).graph.node) <= 142
     assert kinds <= {
-        "Abs", "Add", "And", "ArgMax", "Cast", "Clip", "Concat", "Div", "Exp", "Gather", "GatherElements", "Greater", "Less", "Log",
-        "MatMul", "Max", "Min", "Mul", "ReduceMax", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Where",
+        "Abs", "Add", "ArgMax", "Cast", "Clip", "Concat", "Div", "Exp", "Gather", "GatherElements", "HardSigmoid", "Less", "Log", "MatMul",
+        "Max", "Min", "Mul", "ReduceMax", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Where",
     }  # fmt: skip
-    assert model.ByteSize() < 160_000
+    assert model.ByteSize() < 180_000
 
 
 def test_whole_maps_are_read_once():
