@@ -9,6 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
 import pytest
 
 from keyposs_trt.cli.main import build_parser, main
@@ -27,7 +28,7 @@ def commands(language: str) -> list[str]:
 
 
 def test_there_are_examples_of_each_kind():
-    assert len(blocks("python")) == 1
+    assert len(blocks("python")) == 2
     assert len(commands("bash")) >= 4
     assert len(commands("shell")) >= 4
 
@@ -39,6 +40,17 @@ def test_python_example(monkeypatch, capsys):
     names["landmarker"].close()
     assert len(names["faces"]) == 1
     assert capsys.readouterr().out.startswith("(68, 2) ")
+
+
+def test_python_example_of_a_video(monkeypatch, tmp_path, capsys):
+    face = cv2.resize(cv2.imread(str(ROOT / "examples/astronaut.jpg")), (256, 256))
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (256, 256))
+    for _ in range(3):
+        writer.write(face)
+    writer.release()
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("python")[1], {})
+    assert capsys.readouterr().out.splitlines() == ["0.0 [1]", "0.1 [1]", "0.2 [1]"]
 
 
 @pytest.mark.parametrize("command", commands("bash"))
