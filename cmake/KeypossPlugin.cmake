@@ -1,5 +1,7 @@
-# What the TensorRT plugin is built with: the CUDA compiler, TensorRT's headers, the GPU architectures.
+# What the libraries for the GPU are built with: the CUDA compiler, the GPU architectures, and for the plugin TensorRT's headers.
 # No library of TensorRT is linked, so its headers are enough.
+
+set(keyposs_no_nvcc "there is no CUDA compiler (nvcc); put it on PATH or give -DKEYPOSS_NVCC=/path/to/nvcc")
 
 # Sets `result` to whether the plugin is to be built. Says in one sentence what is missing, and stops there if the plugin was asked for.
 function(keyposs_find_plugin_tools result)
@@ -9,12 +11,7 @@ function(keyposs_find_plugin_tools result)
     return()
   endif()
 
-  foreach(named IN ITEMS "${CMAKE_CUDA_COMPILER}" "$ENV{CUDACXX}") # where CMake itself would look
-    if(named AND NOT DEFINED KEYPOSS_NVCC)
-      set(KEYPOSS_NVCC "${named}" CACHE FILEPATH "The CUDA compiler")
-    endif()
-  endforeach()
-  find_program(KEYPOSS_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin PATHS /usr/local/cuda/bin DOC "The CUDA compiler")
+  keyposs_find_nvcc()
   find_path(KEYPOSS_TENSORRT_INCLUDE_DIR NvInferRuntime.h HINTS ${TENSORRT_ROOT} $ENV{TENSORRT_ROOT}
             PATHS /usr/include/x86_64-linux-gnu /usr/include/aarch64-linux-gnu /usr/local/tensorrt /opt/tensorrt
             PATH_SUFFIXES include DOC "The folder of NvInferRuntime.h, TensorRT 10.3 or newer")
@@ -22,7 +19,7 @@ function(keyposs_find_plugin_tools result)
 
   set(missing "")
   if(NOT KEYPOSS_NVCC)
-    set(missing "there is no CUDA compiler (nvcc); put it on PATH or give -DKEYPOSS_NVCC=/path/to/nvcc")
+    set(missing "${keyposs_no_nvcc}")
   elseif(NOT KEYPOSS_TENSORRT_INCLUDE_DIR)
     set(missing "TensorRT's headers (NvInferRuntime.h) were not found; install TensorRT's developer package, set TENSORRT_ROOT, or give \
 -DKEYPOSS_TENSORRT_INCLUDE_DIR=/path/to/include")
@@ -36,12 +33,56 @@ function(keyposs_find_plugin_tools result)
     message(FATAL_ERROR "The TensorRT plugin cannot be built: ${missing}.")
   endif()
 
-  keyposs_cuda_architectures(architectures)
-  set(CMAKE_CUDA_COMPILER "${KEYPOSS_NVCC}" CACHE FILEPATH "The CUDA compiler")
-  set(CMAKE_CUDA_ARCHITECTURES "${architectures}" PARENT_SCOPE)
-  string(REPLACE ";" " " shown "${architectures}")
+  keyposs_choose_cuda(CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" PARENT_SCOPE)
+  string(REPLACE ";" " " shown "${CMAKE_CUDA_ARCHITECTURES}")
   message(STATUS "TensorRT plugin: TensorRT ${version} headers in ${KEYPOSS_TENSORRT_INCLUDE_DIR}, ${KEYPOSS_NVCC}, GPUs ${shown}")
   set(${result} ON PARENT_SCOPE)
+endfunction()
+
+# The same for the preprocessing library, which needs no TensorRT.
+function(keyposs_find_preprocess_tools result)
+  set(${result} OFF PARENT_SCOPE)
+  if(NOT KEYPOSS_BUILD_PREPROCESS)
+    message(STATUS "Preprocessing library: not built; -DKEYPOSS_BUILD_PREPROCESS=ON builds it (docs/preprocess.md)")
+    return()
+  endif()
+
+  keyposs_find_nvcc()
+  set(missing "")
+  if(NOT KEYPOSS_NVCC)
+    set(missing "${keyposs_no_nvcc}")
+  elseif(NOT EXISTS "${KEYPOSS_NVCC}")
+    set(missing "there is no file ${KEYPOSS_NVCC}; give the CUDA compiler by -DKEYPOSS_NVCC=/path/to/nvcc")
+  endif()
+  if(missing AND KEYPOSS_BUILD_PREPROCESS STREQUAL "AUTO")
+    message(STATUS "Preprocessing library: not built, because ${missing}")
+    return()
+  elseif(missing)
+    message(FATAL_ERROR "The preprocessing library cannot be built: ${missing}.")
+  endif()
+
+  keyposs_choose_cuda(CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" PARENT_SCOPE)
+  string(REPLACE ";" " " shown "${CMAKE_CUDA_ARCHITECTURES}")
+  message(STATUS "Preprocessing library: ${KEYPOSS_NVCC}, GPUs ${shown}")
+  set(${result} ON PARENT_SCOPE)
+endfunction()
+
+function(keyposs_find_nvcc)
+  foreach(named IN ITEMS "${CMAKE_CUDA_COMPILER}" "$ENV{CUDACXX}") # where CMake itself would look
+    if(named AND NOT DEFINED KEYPOSS_NVCC)
+      set(KEYPOSS_NVCC "${named}" CACHE FILEPATH "The CUDA compiler")
+    endif()
+  endforeach()
+  find_program(KEYPOSS_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin PATHS /usr/local/cuda/bin DOC "The CUDA compiler")
+endfunction()
+
+# Makes CMake compile with the compiler that was found; the architectures for it go into `architectures`.
+function(keyposs_choose_cuda architectures)
+  set(CMAKE_CUDA_COMPILER "${KEYPOSS_NVCC}" CACHE FILEPATH "The CUDA compiler")
+  keyposs_cuda_architectures(chosen)
+  set(${architectures} "${chosen}" PARENT_SCOPE)
 endfunction()
 
 # MAJOR.MINOR from NvInferVersion.h; empty where it cannot be told.

@@ -7,7 +7,7 @@ training warps by the same matrix with random changes in it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 # Image pixels per crop pixel that bilinear sampling is left to bridge after the area average: less blurs, more
 # aliases.
 _BILINEAR_SCALE = 1.4
+
+
+class Region(NamedTuple):
+    """The part of an image that a crop is sampled from: pixels [left, right) x [top, bottom), averaged by ``factor`` before that."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    factor: int
 
 
 def crop_faces(image: NDArray[np.uint8], squares: ArrayLike, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -63,11 +73,7 @@ def shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: i
     """
     import cv2
 
-    x, y, side = square.tolist()
-    factor = max(1, round(side / size / _BILINEAR_SCALE))
-    reach = side / 2 + 2 * factor
-    left, right = _range(x, reach, image.shape[1])
-    top, bottom = _range(y, reach, image.shape[0])
+    left, top, right, bottom, factor = region_of_square(square, size, image.shape[1], image.shape[0])
     columns, rows = max(1, (right - left) // factor), max(1, (bottom - top) // factor)
     # Whole blocks are several times faster than fractions of pixels; the part of a block left over lies on the rim.
     region = image[top:bottom, left:right][: rows * factor, : columns * factor]
@@ -76,6 +82,24 @@ def shrunk_region(image: NDArray[np.uint8], square: NDArray[np.float64], size: i
     if region.size and factor > 1:
         region = cast("NDArray[np.uint8]", cv2.resize(region, (columns, rows), interpolation=cv2.INTER_AREA))
     return region, to_image
+
+
+def region_of_square(square: NDArray[np.floating], size: int, width: int, height: int, angle: float = 0.0) -> Region:
+    """The part of an image of ``width`` x ``height`` pixels that a square needs, with a rim to interpolate from.
+
+    Args:
+        square: [3] centre x, centre y, side in image pixels.
+        size: side of the crop in pixels.
+        width: of the image.
+        height: of the image.
+        angle: rotation of the square in radians.
+    """
+    x, y, side = square.tolist()
+    factor = max(1, round(side / size / _BILINEAR_SCALE))
+    reach = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle))) + 2 * factor
+    left, right = _range(x, reach, width)
+    top, bottom = _range(y, reach, height)
+    return Region(left, top, right, bottom, factor)
 
 
 def _range(centre: float, reach: float, length: int) -> tuple[int, int]:

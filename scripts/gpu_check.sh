@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# What needs CUDA: compiles the plugin and its harness, runs the kernel against the CPU and times it, runs it under compute-sanitizer, and
-# runs the tests marked "gpu". Without a GPU it compiles and says that nothing ran. Needs nvcc, but no CMake and no TensorRT.
+# What needs CUDA: compiles the plugin, the preprocessing library and their harnesses, runs the kernels against the CPU and times them, runs
+# them under compute-sanitizer, and runs the tests marked "gpu". Without a GPU it compiles and says that nothing ran. Needs nvcc, but no
+# CMake and no TensorRT; without TensorRT's headers the plugin is left out, which counts as a failure.
 #
 #   KEYPOSS_TENSORRT_INCLUDE_DIR, TENSORRT_ROOT   where TensorRT's headers are, if not installed nor in .venv/tensorrt-headers
 #   GPU_ARCH                                      architectures, such as "sm_86 sm_87"; the GPU's own if there is one
 #   GPU_CHECK_FOLDER                              where the products stay; a temporary folder if not set
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source=plugins/multilateration
+multilateration=plugins/multilateration preprocess=plugins/preprocess
 
 if ! command -v nvcc >/dev/null; then
   echo "There is no CUDA compiler (nvcc) on PATH: no device code was compiled." >&2
@@ -21,10 +22,6 @@ for folder in "${KEYPOSS_TENSORRT_INCLUDE_DIR:-}" "${TENSORRT_ROOT:-}" "${TENSOR
     break
   fi
 done
-if [ -z "$headers" ]; then
-  echo "TensorRT's headers were not found: set KEYPOSS_TENSORRT_INCLUDE_DIR, or run make .venv/.headers to download them." >&2
-  exit 1
-fi
 
 gpu=$(nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader 2>/dev/null | head -n 1) || gpu=
 own=$(printf '%s' "$gpu" | sed -n 's/.*, \([0-9]*\)\.\([0-9]*\)$/sm_\1\2/p')
@@ -38,16 +35,36 @@ out=${GPU_CHECK_FOLDER:-$(mktemp -d)}
 [ -n "${GPU_CHECK_FOLDER:-}" ] || trap 'rm -rf "$out"' EXIT
 mkdir -p "$out"
 compile() {
-  nvcc -std=c++17 -O3 -lineinfo -isystem "$headers" --Werror all-warnings -Xcompiler -Wall,-Wextra,-Wconversion,-Wshadow,-Werror \
+  nvcc -std=c++17 -O3 -lineinfo --Werror all-warnings -Xcompiler -Wall,-Wextra,-Wconversion,-Wshadow,-Werror \
     -cudart static "${codes[@]}" "$@"
 }
-compile -shared -Xcompiler -fPIC,-fvisibility=hidden -Xlinker "--version-script=$source/plugin_library.map" \
-  "$source"/multilateration_{kernel.cu,plugin.cpp,creator.cpp,attributes.cpp} "$source"/plugin_{log,library}.cpp -ldl -o "$out/plugin.so"
-compile "$source"/harness/{main,creation,contract,gpu,timing}.cpp "$source/harness/empty.cu" -ldl -o "$out/harness"
-echo "Compiled the plugin and its harness for $architectures."
+# $1: the map of the functions that it shows
+compile_library() {
+  compile -shared -Xcompiler -fPIC,-fvisibility=hidden -Xlinker "--version-script=$1" "${@:2}"
+}
 
 status=0 # what fails does not keep the rest from running
-"$out/harness" "$out/plugin.so" || status=1
+names=()
+compile_library "$preprocess/preprocess_library.map" "$preprocess"/preprocess_{kernel.cu,library.cpp} -o "$out/preprocess.so"
+compile "$preprocess"/harness/{main,gpu,timing}.cpp "$multilateration/harness/empty.cu" -ldl -o "$out/preprocess_harness"
+names+=(preprocess)
+if [ -n "$headers" ]; then
+  compile_library "$multilateration/plugin_library.map" -isystem "$headers" \
+    "$multilateration"/multilateration_{kernel.cu,plugin.cpp,creator.cpp,attributes.cpp} "$multilateration"/plugin_{log,library}.cpp -ldl \
+    -o "$out/multilateration.so"
+  compile -isystem "$headers" "$multilateration"/harness/{main,creation,contract,gpu,timing}.cpp "$multilateration/harness/empty.cu" -ldl \
+    -o "$out/multilateration_harness"
+  names+=(multilateration)
+else
+  echo "TensorRT's headers were not found, so the plugin is not checked: set KEYPOSS_TENSORRT_INCLUDE_DIR, or run make .venv/.headers to" \
+    "download them." >&2
+  status=1
+fi
+echo "Compiled for $architectures: ${names[*]}."
+
+for name in "${names[@]}"; do
+  "$out/${name}_harness" "$out/$name.so" || status=1
+done
 if [ -z "$gpu" ]; then
   echo "There is no NVIDIA GPU here: the device code compiles, and nothing of it was run."
   exit "$status"
@@ -55,9 +72,11 @@ fi
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
 if [ -n "$sanitizer" ]; then
-  for tool in memcheck racecheck initcheck synccheck; do
-    echo "compute-sanitizer --tool $tool"
-    "$sanitizer" --tool "$tool" --error-exitcode 9 "$out/harness" "$out/plugin.so" --brief || status=1
+  for name in "${names[@]}"; do
+    for tool in memcheck racecheck initcheck synccheck; do
+      echo "compute-sanitizer --tool $tool: $name"
+      "$sanitizer" --tool "$tool" --error-exitcode 9 "$out/${name}_harness" "$out/$name.so" --brief || status=1
+    done
   done
 else
   echo "There is no compute-sanitizer here: memory and races were not checked."

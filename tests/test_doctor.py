@@ -16,7 +16,7 @@ from jetson_trees import machine, orin_nano
 from keyposs_trt import doctor
 from keyposs_trt.cli.main import main
 from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, diagnose, to_json
-from keyposs_trt.engine import plugin_library, preprocess_library
+from keyposs_trt.engine import native_library, plugin_library, preprocess_library
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.versions import Backend
 from keyposs_trt.errors import BackendError, ModelError
@@ -230,8 +230,8 @@ def test_crop_kernel(tmp_path, monkeypatch):
 
 
 def test_plugin(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin_library, "_PACKAGE", tmp_path)
-    monkeypatch.setattr(plugin_library.sysconfig, "get_path", lambda _: str(tmp_path / "site-packages"))
+    monkeypatch.setattr(native_library, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(native_library.sysconfig, "get_path", lambda _: str(tmp_path / "site-packages"))
     monkeypatch.delenv(plugin_library.VARIABLE, raising=False)
     none = doctor._plugin()
     assert none.state == OPTIONAL

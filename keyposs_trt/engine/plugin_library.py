@@ -7,16 +7,16 @@ deserialising fail with words that do not name the cause.
 from __future__ import annotations
 
 import hashlib
-import os
-import sysconfig
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from keyposs_trt.engine.native_library import find_native_library
 from keyposs_trt.errors import BackendError, BuildError
 from keyposs_trt.graph.contract import PLUGIN_NAME, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
     from keyposs_trt.engine.log import Log
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 VARIABLE = "KEYPOSS_PLUGIN_LIBRARY"
 FILE = "libkeyposs_multilateration_plugin.so"
 
-_PACKAGE = Path(__file__).resolve().parent.parent
 _REMEDY = "build it (docs/plugin.md), or export the model with --decoder onnx, which needs none"
 _LOCK = Lock()
 
@@ -63,21 +62,10 @@ def find_library() -> Path:
     Raises:
         BackendError: there is none.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise BackendError(f"{VARIABLE} names '{named}', and there is no such file; correct it, or unset it.")
-        return Path(named)
-    # An editable install leaves the package's Python files in the checkout, and puts what was compiled where packages are installed.
-    for package in (_PACKAGE, Path(sysconfig.get_path("platlib")) / _PACKAGE.name):
-        if (package / "lib" / FILE).is_file():
-            return package / "lib" / FILE
-    checkout = _PACKAGE.parent
-    if (checkout / "CMakeLists.txt").is_file():
-        built = sorted((checkout / "build").rglob(FILE), key=lambda p: p.stat().st_mtime)
-        if built:
-            return built[-1]
-    raise BackendError(f"This needs the library of the plugin {PLUGIN_NAME}, '{FILE}', and it is not here: {_REMEDY}.")
+    found = find_native_library(FILE, VARIABLE)
+    if found is None:
+        raise BackendError(f"This needs the library of the plugin {PLUGIN_NAME}, '{FILE}', and it is not here: {_REMEDY}.")
+    return found
 
 
 def load_library(backend: Backend, log: Log) -> dict[str, str]:

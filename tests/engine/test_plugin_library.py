@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from keyposs_trt.engine import plugin_library as module
+from keyposs_trt.engine import native_library
 from keyposs_trt.engine.plugin_library import FILE, VARIABLE, find_library, load_library
 from keyposs_trt.errors import BackendError
 from keyposs_trt.graph.contract import PLUGIN_NAME
@@ -28,8 +28,8 @@ OTHERS = [creator(PLUGIN_NAME, "0"), creator("DisentangledAttention_TRT", "1")]
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package without a library."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(module, "_PACKAGE", tmp_path / "keyposs_trt")
-    monkeypatch.setattr(module.sysconfig, "get_path", {"platlib": str(tmp_path / "site-packages")}.__getitem__)
+    monkeypatch.setattr(native_library, "_PACKAGE", tmp_path / "keyposs_trt")
+    monkeypatch.setattr(native_library.sysconfig, "get_path", {"platlib": str(tmp_path / "site-packages")}.__getitem__)
     (tmp_path / "keyposs_trt").mkdir()
     return tmp_path / "keyposs_trt"
 

@@ -1,4 +1,4 @@
-"""What the native tests are compiled with, and the plugin, compiled once."""
+"""What the native tests are compiled with, and the plugin and the crops, compiled once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from native_tools import ROOT, Build, first_with, gpu_architecture, run
+
+from keyposs_trt.engine.preprocess_library import PreprocessLibrary
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +59,18 @@ def plugin(tmp_path_factory: pytest.TempPathFactory, tensorrt_include: Path, cxx
     log = configured.stdout + configured.stderr + built.stdout + built.stderr
     assert built.returncode == 0, log
     return Build(folder / "plugins/multilateration", log)
+
+
+@pytest.fixture(scope="session")
+def preprocess_host(tmp_path_factory: pytest.TempPathFactory, cxx: str) -> PreprocessLibrary:
+    """The maths of plugins/preprocess for the CPU."""
+    if shutil.which("cmake") is None:
+        pytest.skip("there is no cmake")
+    folder = tmp_path_factory.mktemp("preprocess")
+    for command in (
+        ["cmake", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", "-DKEYPOSS_BUILD_HOST=ON", f"-DCMAKE_CXX_COMPILER={cxx}"],
+        ["cmake", "--build", folder, "--target", "keyposs_preprocess_host"],
+    ):
+        done = run(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return PreprocessLibrary(folder / "plugins/preprocess/libkeyposs_preprocess_host.so")

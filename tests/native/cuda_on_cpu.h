@@ -1,4 +1,4 @@
-// As much of CUDA as multilateration_kernel.cu uses, on the CPU: each thread of a block is a fibre, the blocks run one after another.
+// As much of CUDA as the kernels of plugins/ use, on the CPU: each thread of a block is a fibre, the blocks run one after another.
 // A lane that waits for one that has left, a barrier that is never reached and a write beyond the shared memory fail the launch.
 #pragma once
 
@@ -106,13 +106,13 @@ struct Thread {
   } x;
 };
 struct Index {
-  unsigned x = 0;
+  unsigned x = 0, y = 0, z = 0;
 };
 
 } // namespace cuda_on_cpu
 
 #undef __launch_bounds__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 inline cuda_on_cpu::Thread threadIdx;
 inline cuda_on_cpu::Index blockIdx, blockDim;
