@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keyposs_trt.landmarker import Landmarker
+from keyposs_trt.models import model_names
 from keyposs_trt.video.tracking import Tracker
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
@@ -51,3 +52,36 @@ def test_a_cut_to_another_scene(landmarker: Landmarker) -> None:
     assert np.abs(there.points - here.points - (-120, 150)).mean() < 3
     assert tracker(wall) == []  # type: ignore[arg-type]
     assert np.abs(tracker(photo)[0].points - here.points).mean() < 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_a_face_that_vanishes_is_let_go_soon_and_known_when_it_returns(model: str) -> None:
+    photo = cv2.imread(str(PHOTO))
+    assert photo is not None
+    wall = cv2.resize(photo[250:500, :250], (512, 512))  # cloth, where the face was
+    detect_every = 10
+    with Landmarker.load(model, threads=1) as landmarker:
+        tracker = Tracker(landmarker, max_faces=1, detect_every=detect_every, lost_score=landmarker.spec.lost_score)
+        numbers = [[face.track for face in tracker(picture, i / 25)] for i, picture in enumerate([photo] * 4 + [wall] * 14 + [photo] * 2)]
+    assert numbers[:4] == [[1]] * 4
+    gone = numbers[4:18]
+    assert sum(map(bool, gone)) <= detect_every + 1
+    assert gone[-1] == []
+    assert numbers[-2:] == [[1], [1]]  # away for less than a second
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_a_face_that_stays_needs_one_detection(model: str) -> None:
+    photo = cv2.imread(str(PHOTO))
+    assert photo is not None
+    rng = np.random.default_rng(0)
+    runs: list[int] = []
+    with Landmarker.load(model, threads=1) as landmarker:
+        detector = landmarker.detector
+        assert detector is not None
+        landmarker.detector = lambda image: runs.append(1) or detector(image)  # type: ignore[func-returns-value]
+        tracker = Tracker(landmarker, max_faces=1, detect_every=10, lost_score=landmarker.spec.lost_score)
+        for i in range(20):
+            noisy = np.clip(photo + rng.normal(0, 4, photo.shape), 0, 255).astype(np.uint8)
+            assert [face.track for face in tracker(noisy, i / 25)] == [1]
+    assert len(runs) == 1
