@@ -73,9 +73,11 @@ def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.floa
 
 def transform_covariance(matrix: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.float32]:
     """Covariances [..., L, 3] (xx, xy, yy) through the linear part A of affine maps [..., 2, 3]: A C A^T, as float32."""
-    (a, b), (c, d) = np.moveaxis(matrix[..., :2], (-2, -1), (0, 1))
+    a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
     # Linear in (xx, xy, yy): one product instead of two for every point.
-    columns = [[a * a, a * c, c * c], [2 * a * b, a * d + b * c, 2 * c * d], [b * b, b * d, d * d]]
-    product = np.moveaxis(np.array(columns), (0, 1), (-2, -1))
+    product = np.empty((*matrix.shape[:-2], 3, 3))
+    product[..., 0, 0], product[..., 0, 1], product[..., 0, 2] = a * a, a * c, c * c
+    product[..., 1, 0], product[..., 1, 1], product[..., 1, 2] = 2 * a * b, a * d + b * c, 2 * c * d
+    product[..., 2, 0], product[..., 2, 1], product[..., 2, 2] = b * b, b * d, d * d
     out = np.asarray(covariance, np.float64) @ product
     return cast("NDArray[np.float32]", out.astype(np.float32))
