@@ -1,4 +1,4 @@
-"""Which program decodes a source: FFmpeg inside OpenCV, or GStreamer with the hardware of the machine."""
+"""Which program decodes a source: FFmpeg inside OpenCV, or GStreamer or PyNvVideoCodec with the hardware of the machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.video.contract import Event
+from keyposs_trt.video.feeds import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,21 +35,36 @@ class Choice:
     decoder: str = "software"
 
 
-def choose(name: str, options: Mapping[str, str], report: Report) -> Choice:
+class NotInstalledError(BrokenError):
+    """PyNvVideoCodec, which is an extra, is not installed."""
+
+
+def wants_nvdec(options: Mapping[str, str]) -> bool:
+    """Whether these options of a file ask for the decoder of a desktop GPU, which PyNvVideoCodec drives where it can."""
+    return options.get("decoder") == "nvdec" and "backend" not in options
+
+
+def choose(name: str, options: Mapping[str, str], report: Report, failure: BrokenError | None = None) -> Choice:
     """What the options ask for, as far as this machine has it; what is replaced is reported.
 
     Args:
         name: what the sentences call the source.
         options: its ``backend`` and ``decoder``; "auto" takes the decoder of a Jetson, and no hardware elsewhere.
         report: takes the event.
+        failure: why PyNvVideoCodec, which came first, does not decode it. Where GStreamer does so by the same hardware, that
+            PyNvVideoCodec is not installed is not worth a word.
     """
     decoder, backend = options.get("decoder", "auto"), options.get("backend")
     wanted = "nvv4l2" if decoder == "auto" and backend != "ffmpeg" and on_jetson() else decoder
     if wanted in _ELEMENTS and backend != "ffmpeg":
         missing = missing_elements((*_NEEDED, *_ELEMENTS[wanted]))
         if not missing:
+            if failure is not None and not isinstance(failure, NotInstalledError):
+                report(Event("fallback", f"{name} is decoded by GStreamer: {failure}; {failure.remedy}."))
             return Choice(True, wanted)
-        report(Event("fallback", f"{name} is decoded in software: GStreamer here has no {missing[0]}; {_remedy(missing)}."))
+        lacking = f"GStreamer here has no {missing[0]}"
+        reason, remedy = (lacking, _remedy(missing)) if failure is None else (f"{failure}, and {lacking}", failure.remedy)
+        report(Event("fallback", f"{name} is decoded in software: {reason}; {remedy}."))
     elif wanted in _ELEMENTS:
         report(Event("fallback", f"{name} is decoded in software: FFmpeg inside OpenCV cannot use {wanted}; leave backend=ffmpeg out."))
     if backend != "gstreamer":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyposs_trt.video.decoders import Choice, choose
+from keyposs_trt.video.decoders import Choice, choose, wants_nvdec
+from keyposs_trt.video.feeds import BrokenError
 from keyposs_trt.video.streams import Label, Patience, StreamFrames
 
 if TYPE_CHECKING:
@@ -28,7 +29,15 @@ def open_video(source: Source, report: Report) -> Frames:
 
     path = source.name
     check_video(path)
-    choice = choose(f"The video '{path}'", dict(source.options), report)
+    options, failure = dict(source.options), None
+    if wants_nvdec(options):
+        from keyposs_trt.video.nvdec import open_nvdec
+
+        try:
+            return open_nvdec(path, report)
+        except BrokenError as e:
+            failure = e
+    choice = choose(f"The video '{path}'", options, report, failure)
     if not choice.gstreamer:
         return VideoFrames(path, report)
     label = Label(f"The video '{path}'", "copy it again, or leave decoder= out", "copy it again, or convert it to MP4")
@@ -84,7 +93,6 @@ def _network(source: Source, options: Mapping[str, str], timeout: float, choice:
 
 def _web(address: str, timeout: float, choice: Choice) -> Feed:
     """What the server says it is decides: MJPEG is read here, HLS and files by FFmpeg or GStreamer."""
-    from keyposs_trt.video.feeds import BrokenError
     from keyposs_trt.video.ffmpeg import open_video as open_with_ffmpeg
     from keyposs_trt.video.gstreamer import GstFeed, uri_pipeline
     from keyposs_trt.video.http_client import Download
