@@ -92,7 +92,7 @@ def _sentence(text: str) -> str:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C, so that files are closed; both become KeyboardInterrupt, once in ``GRACE`` seconds."""
+    """SIGTERM and SIGHUP act like Ctrl-C, so that files are closed; all become KeyboardInterrupt, once in ``GRACE`` seconds."""
     last = -GRACE
 
     def interrupt(*_: object) -> None:
@@ -104,6 +104,8 @@ def _signals() -> Iterator[None]:
 
     # A signal somebody ignores or handles already (nohup, a host program) is left alone.
     ours = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if hasattr(signal, "SIGHUP"):  # a terminal that is closed
+        ours[signal.SIGHUP] = signal.SIG_DFL
     saved = {}
     try:
         for number, default in ours.items():

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.cli.arguments import whole_number
-from keyposs_trt.errors import InputError
+from keyposs_trt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keyposs_trt.cli.run_report import Say
     from keyposs_trt.landmarker import Landmarker
-    from keyposs_trt.video.contract import Frames, Sink, Source
+    from keyposs_trt.video.contract import Sink, Source
     from keyposs_trt.video.outputs import Outputs
     from keyposs_trt.video.statistics import Statistics
     from keyposs_trt.video.web import WebServer
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SOURCE",
         help="an image, a video, a folder (its images and videos, not its subfolders), a quoted pattern such as 'photos/**/*.jpg', "
-        "the number of a camera (0), or an address: camera: v4l2:// csi:// rtsp:// http:// https:// test://, with options after #; "
+        "the number of a camera (0), or an address with options after #: camera: v4l2:// csi:// rtsp:// rtsps:// http:// https:// file:// "
+        "test://; "
         "several are worked on side by side (docs/sources.md)",
     )
     add(
@@ -41,11 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="OUT",
         help="where annotated pictures go: a folder, or for a single source a file (.jpg, .png, .mp4, .mkv, .avi ...); window: ; "
-        "preview:[HOST:]PORT, a page for browsers; null: ; more than one -o may be given (docs/sinks.md); sources are never overwritten",
+        "preview:[HOST:]PORT, a page for browsers; null: ; more than one -o may be given; ?segment=10min "
+        "cuts a video (docs/sinks.md); sources are never overwritten",
     )
-    add("--json", metavar="FILE|FOLDER/|-", help="landmarks as JSON lines: in one file, in a file for each source, or to standard output")
+    add(
+        "--json",
+        metavar="FILE|FOLDER/|-",
+        help="landmarks as JSON lines: in one file, in a file for each source, or to standard output; "
+        "?rotate=100MB puts aside what live sources have written",
+    )
     add("--show", action="store_true", help="show the annotated pictures in a window; q ends")
-    add("--model", metavar="NAME|FILE", help="landmark model (default: the one that is shipped)")
+    add("--model", metavar="NAME|FILE", help="landmark model (default: face68-32)")
     add("--backend", choices=("auto", "onnxruntime", "tensorrt", "tensorrt-rtx"), default="auto", help="runtime (default: auto)")
     add(
         "--detector",
@@ -72,9 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="say on standard error what passes, every 5 or so seconds",
     )
-    add("--stats-json", metavar="FILE", help="all figures of the run, written at its end")
+    add("--stats-json", metavar="FILE|-", help="all figures of the run, written at its end")
     add("--metrics", metavar="[HOST:]PORT", help="serve /metrics for Prometheus, /stats.json and /health (docs/metrics.md)")
-    add("--log", choices=("text", "json"), default="text", help="how events are told on standard error (default: text)")
+    add(
+        "--log",
+        choices=("text", "json"),
+        default="text",
+        help="how standard error is written: for a reader, or one JSON object a line (default: text)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,23 +105,26 @@ def run(args: argparse.Namespace) -> int:
         quiet_opencv()
     if args.json == "/dev/stdout":
         args.json = "-"  # so that nothing else is written there
-    say = Say(sys.stderr if args.json == "-" else sys.stdout)
+    if args.json == args.stats_json == "-":
+        raise UsageError("--json and --stats-json cannot both go to standard output; give one of them a file.")
+    log = configure(args.log, "debug" if args.debug else "info")
+    say = Say(sys.stderr if "-" in (args.json, args.stats_json) else sys.stdout, log if args.log == "json" else None)
     sources = _expand_all(args.source, say)
     if not sources:
         return 1
     statistics = Statistics()
-    if args.stats_json:
-        require_writable(args.stats_json)
     with ExitStack() as stack:
         outputs = stack.enter_context(Outputs(sources, args.output, args.json, args.show))
-        pages = _pages(args.metrics, outputs, statistics, stack, say)
+        if args.stats_json not in (None, "-"):
+            _check_figures(args.stats_json, sources, outputs)
+            require_writable(args.stats_json)
+        previews = _previews(_server(args.metrics, outputs, statistics, stack, say), sources)
         landmarker = stack.enter_context(_load(args))
-        log = configure(args.log, "debug" if args.debug else "info")
         report = Report(say, sources, outputs, statistics, args.stats)
         pipeline = VideoPipeline(
             sources,
             landmarker,
-            lambda source, number, frames: [*outputs.sinks(source, number, frames), *_previews(pages, source, number, frames)],
+            lambda source, number, frames: [*outputs.sinks(source, number, frames), *previews[number : number + 1]],
             detect=not args.no_detect,
             max_faces=args.max_faces,
             detect_every=args.detect_every,
@@ -121,8 +137,8 @@ def run(args: argparse.Namespace) -> int:
         report.watch(pipeline)
         if not report.interrupted:
             outputs.wait()
-    report.close()
-    if args.stats_json:
+    report.close(args.json)
+    if args.stats_json is not None:
         import json
 
         write_text(json.dumps(statistics.snapshot(), indent=1) + "\n", args.stats_json)
@@ -152,24 +168,46 @@ def _load(args: argparse.Namespace) -> Landmarker:
     return Landmarker.load(args.model, args.backend, detector=detector, threads=args.threads)
 
 
-def _pages(metrics: str | None, outputs: Outputs, statistics: Statistics, stack: ExitStack, say: Say) -> WebServer | None:
+def _check_figures(target: str, sources: Sequence[Source], outputs: Outputs) -> None:
+    """Makes sure that the file of figures is neither a source nor another result."""
+    path = Path(target).resolve()
+    if path in {Path(source.name).resolve() for source in sources if source.kind in ("image", "video")}:
+        raise UsageError(f"--stats-json would overwrite the source '{target}'; give another file.")
+    others = [*outputs.files, outputs.records and outputs.records.target]
+    if path in {Path(other).resolve() for other in others if other}:
+        raise UsageError(f"'{target}' is the output of --stats-json and of -o or --json; give two names.")
+
+
+def _server(metrics: str | None, outputs: Outputs, statistics: Statistics, stack: ExitStack, say: Say) -> WebServer | None:
     """The server of the preview, or None; figures are served there, and at ``metrics``, which may be the same address."""
     from keyposs_trt.video.monitor import serve_statistics
     from keyposs_trt.video.web import WebServer, parse_address
 
-    addresses = {parse_address(a): a for a in (metrics, outputs.preview) if a is not None}
-    servers = {}
-    for parsed, address in addresses.items():
-        servers[parsed] = stack.enter_context(WebServer(address))
-        serve_statistics(servers[parsed], statistics)
-        say.note(f"serving at {servers[parsed].url}")
-    return servers[parse_address(outputs.preview)] if outputs.preview else None
+    page = None if outputs.preview is None else parse_address(outputs.preview)
+    servers: dict[tuple[str, int], WebServer] = {}
+    for address in (metrics, outputs.preview):
+        if address is not None and (parsed := parse_address(address)) not in servers:
+            server = servers[parsed] = stack.enter_context(WebServer(address))
+            serve_statistics(server, statistics)
+            say.note(f"serving at {server.url}{'' if parsed == page else 'metrics'}")
+    return None if page is None else servers[page]
 
 
-def _previews(server: WebServer | None, source: Source, number: int, frames: Frames) -> list[Sink]:  # noqa: ARG001
+def _previews(server: WebServer | None, sources: Sequence[Source]) -> list[Sink]:
+    """What the page shows of each source: numbered in their order, and all pictures as one stream."""
+    if server is None:
+        return []
     from keyposs_trt.video.preview import PreviewSink
 
-    return [PreviewSink(server, source.name)] if server else []
+    pictures: PreviewSink | None = None
+    previews: list[Sink] = []
+    for source in sources:
+        if source.kind != "image":
+            previews.append(PreviewSink(server, source.name))
+            continue
+        pictures = pictures or PreviewSink(server, "images", stays=True)
+        previews.append(pictures)
+    return previews
 
 
 def _share(text: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from keyposs_trt.errors import KeypossError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Sequence
     from typing import TextIO
 
@@ -29,8 +30,15 @@ class Say:
         errors: how many were told.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, log: logging.Logger | None = None) -> None:
+        """Says where.
+
+        Args:
+            stream: takes the lines about results.
+            log: takes what else is said, so that each line of standard error is a record; None says it as it is.
+        """
         self._stream = stream
+        self._log = log
         self.errors = 0
 
     def __call__(self, line: object) -> None:
@@ -44,12 +52,18 @@ class Say:
         """A line about the run itself."""
         from tqdm import tqdm
 
-        tqdm.write(str(line), file=sys.stderr)
+        if self._log is not None:
+            self._log.info("%s", line)
+        else:
+            tqdm.write(str(line), file=sys.stderr)
 
     def error(self, line: object) -> None:
         """A line about what went wrong: the exit code will be 1."""
         self.errors += 1
-        self.note(line)
+        if self._log is not None:
+            self._log.error("%s", str(line).removeprefix("error: "))
+        else:
+            self.note(line)
 
 
 class Report:
@@ -68,6 +82,7 @@ class Report:
         self._numbers = {source: number for number, source in enumerate(sources)}
         self._frames = 0
         self._told_ready = False
+        self._lines = 0
         self._gone: BrokenPipeError | None = None
 
     def ended(self, summary: Summary) -> None:
@@ -111,11 +126,14 @@ class Report:
         if self.interrupted:
             self._say.error("interrupted; what was finished until then is kept.")
 
-    def close(self) -> None:
-        """The last lines, when all files are closed."""
+    def close(self, place: str | None) -> None:
+        """The last lines, when all files are closed; ``place`` is the text of ``--json``."""
         records = self._outputs.records
-        if records is not None and records.lines and records.target != "-":
-            self._say(f"{records.lines} JSON line{'s'[: records.lines > 1]} -> {records.target}")
+        lines = self._lines if records is None else records.lines
+        if place not in (None, "-") and lines:
+            path, _, rotated = place.partition("?rotate=") if records is None else (records.target, "", "?rotate=" in place)
+            aside = " and the files that were put aside beside it" if rotated and records is not None else ""
+            self._say(f"{lines} JSON line{'s'[: lines > 1]} -> {path}{aside}")
         if self._every is not None:
             self._say.note(self._statistics.line())
 
@@ -126,13 +144,14 @@ class Report:
             except Empty:
                 return
             bars.ended(summary)
+            self._lines += summary.frames
             self._tell(summary)
 
     def _tell(self, summary: Summary) -> None:
-        for error in (summary.error, *summary.sink_errors):
+        for error in {str(e): e for e in (*summary.sink_errors, summary.error) if e is not None}.values():
             if isinstance(error, BrokenPipeError):
                 self._gone = error
-            elif error is not None:
+            else:
                 self._say.error(f"error: {_sentence(error)}")
         if summary.failed:
             frames = "1 frame" if summary.failed == 1 else f"{summary.failed} frames"
@@ -167,7 +186,7 @@ class _Bars:
         self._one = tqdm(
             unit="frame", desc=sources[0].name.rpartition("/")[2] if one else "frames", leave=False, disable=True if still else None
         )
-        self._before = 0
+        self._summaries: dict[int, Summary] = {}  # by identity, so that a stream that has ended still counts
 
     def __enter__(self) -> _Bars:
         return self
@@ -175,14 +194,20 @@ class _Bars:
     def show(self, pipeline: VideoPipeline) -> None:
         """Moves the bars to where the pipeline is."""
         running = pipeline.running
+        self._summaries |= {id(stream.summary): stream.summary for stream in running}
+        ended = self._done - sum(stream.summary.frames for stream in running)
         counts = [stream.frames.count for stream in running]
-        self._one.total = self._before + sum(c for c in counts if c is not None) if running and None not in counts else None
-        self._one.n = self._before + sum(stream.summary.frames for stream in running)
+        self._one.total = ended + sum(c for c in counts if c is not None) if running and None not in counts else None
+        self._one.n = self._done
         self._one.refresh()
+
+    @property
+    def _done(self) -> int:
+        return sum(summary.frames for summary in self._summaries.values())
 
     def ended(self, summary: Summary) -> None:
         """A source has ended."""
-        self._before += summary.frames
+        self._summaries[id(summary)] = summary
         self._all.update()
 
     def __exit__(self, *_: object) -> None:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from keyposs_trt.video.prometheus import CONTENT_TYPE, to_prometheus
+from keyposs_trt.video.statistics import OVER
 from keyposs_trt.video.web import Response, to_json
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from keyposs_trt.video.web import WebServer
 
 HEALTH_SECONDS = 10.0
-
-_OVER = ("ended", "failed")
 
 
 def serve_statistics(server: WebServer, statistics: Statistics, *, seconds: float = HEALTH_SECONDS) -> None:
@@ -44,7 +43,7 @@ def health(snapshot: dict[str, Any], seconds: float = HEALTH_SECONDS) -> dict[st
     """
     streams = [{"name": stream["name"], "state": stream["state"], "problem": _problem(stream, seconds)} for stream in snapshot["streams"]]
     problems = [f"{stream['name']}: {stream['problem']}" for stream in streams if stream["problem"]]
-    if all(stream["state"] in _OVER for stream in streams):
+    if all(stream["state"] in OVER for stream in streams):
         problems.append("no stream is running")
     return {"healthy": not problems, "problems": problems, "streams": streams}
 

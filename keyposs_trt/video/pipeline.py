@@ -117,7 +117,7 @@ class VideoPipeline:
         self._stopping = False
         self._done = Event()
         self._failure: BaseException | None = None
-        self._pictures: StreamStatistics | None = None
+        self._figures: dict[int | str, StreamStatistics] = {}
         self._busy_since: float | None = None
         self._core: Thread | None = None  # ends after all deliveries
 
@@ -145,7 +145,12 @@ class VideoPipeline:
         return self.summaries
 
     def __iter__(self) -> Iterator[FrameResult]:
-        """The results of all sources as they come; each source's are in order. Leaving the loop stops the pipeline."""
+        """The results of all sources as they come; each source's are in order. Leaving the loop stops the pipeline.
+
+        Raises:
+            InputError: after the last result, that the only source could not be read to its end. Of several sources, each has its
+                error in its summary, and in the log.
+        """
         results = self._start_collecting()
         try:
             while (result := _next(results)) is not None:
@@ -153,6 +158,7 @@ class VideoPipeline:
         finally:
             self.close()
         self._reraise()
+        self._raise_error_of_the_source()
 
     async def __aiter__(self) -> AsyncIterator[FrameResult]:
         """As iterating, without blocking the event loop."""
@@ -164,6 +170,7 @@ class VideoPipeline:
             results.close(discard=True)
             await asyncio.to_thread(self.close)
         self._reraise()
+        self._raise_error_of_the_source()
 
     @property
     def running(self) -> list[Stream]:
@@ -212,6 +219,8 @@ class VideoPipeline:
             raise UsageError("This landmarker has no face detector; load it with detector='blazeface', or give detect=False.")
         self._score = landmarker.spec.lost_score
         self._pairs = [self._pair(feed, sinks_of, landmarker.scheme.name) for feed in self._feeds()]
+        # In the order of the sources, not in the one in which they happen to open: the second of one name stays the second.
+        self._figures = {n: self.statistics.stream(s.name) for n, s in enumerate(self._sources) if s.kind not in ("image", "video")}
         for lane, delivery in self._pairs:
             delivery.start()
             lane.start()
@@ -247,18 +256,19 @@ class VideoPipeline:
         return lane, Delivery(results, sinks_of, scheme, lane.end_of, self._ended)
 
     def _open(self, number: int, source: Source) -> Stream:
-        statistics = self._statistics_of(source)
+        statistics = self._statistics_of(number, source)
         frames = open_source(source, events_to(statistics, source, self._on_event))
         statistics.state("running")
         return Stream(source, number, frames, self._finder(source, frames), statistics, Summary(source))
 
-    def _statistics_of(self, source: Source) -> StreamStatistics:
+    def _statistics_of(self, number: int, source: Source) -> StreamStatistics:
         """Those of the source; pictures, which may be thousands, share theirs."""
-        if source.kind != "image":
-            return self.statistics.stream(source.name)
-        if self._pictures is None:
-            self._pictures = self.statistics.stream("images")
-        return self._pictures
+        known = self._figures.get("images" if source.kind == "image" else number)
+        if known is None:
+            known = self.statistics.stream("images" if source.kind == "image" else source.name)
+            if source.kind == "image":
+                self._figures["images"] = known
+        return known
 
     def _finder(self, source: Source, frames: Frames) -> Finder:
         if not self._detect:
@@ -323,6 +333,12 @@ class VideoPipeline:
             self.summaries.append(summary)
         if self._on_end is not None:
             self._on_end(summary)
+        elif summary.error is not None:
+            _log.error("%s: %s", summary.source.name, summary.error)
+
+    def _raise_error_of_the_source(self) -> None:
+        if len(self._sources) == 1 and self.summaries and self.summaries[0].error is not None:
+            raise self.summaries[0].error
 
     def _reraise(self) -> None:
         if self._failure is not None:

@@ -81,14 +81,16 @@ class PreviewSink:
     Args:
         server: the web server; it may be entered before or after.
         name: of the source; a second one of the same name gets ``#2``, as in ``Statistics``, where the page finds its figures.
+        stays: the stream goes on after ``__exit__``: other sources may use it, such as one picture after the other.
         clock: gives seconds and never goes back.
     """
 
-    def __init__(self, server: WebServer, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, server: WebServer, name: str, *, stays: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         taken, n, self.name = set(server.titles().values()), 1, name
         while self.name in taken:
             n += 1
             self.name = f"{name}#{n}"
+        self._stays = stays
         self._clock = clock
         self._change = threading.Condition()
         self._picture: _Picture | None = None
@@ -125,6 +127,8 @@ class PreviewSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._stays:
+            return
         with self._change:
             self._ended = True
             self._change.notify_all()

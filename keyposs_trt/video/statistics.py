@@ -28,6 +28,7 @@ COUNTERS: tuple[Counter, ...] = get_args(Counter)
 STAGES: tuple[Stage, ...] = get_args(Stage)
 SCHEMA = 1
 RATED: tuple[Counter, ...] = ("frames_in", "frames_out", "frames_failed", "faces")  # those with a rate over the last seconds
+OVER = ("ended", "failed")  # the states of a stream that gives nothing more
 RATE_WINDOW = 5.0  # seconds
 
 _SLOT = 0.5  # seconds
@@ -131,6 +132,9 @@ class StreamStatistics:
         """``running``, ``lost`` while it is away, ``ended``, or ``failed`` where it ended by an error."""
         with self._lock:
             self._state = text
+            if text in OVER:
+                for queue in self._queues.values():
+                    queue["depth"] = 0
 
     @property
     def last_frame(self) -> float | None:
@@ -229,7 +233,7 @@ class Statistics:
     def line(self) -> str:
         """The figures of all streams together, in one line for a reader."""
         both = [stream.read() for stream in self.streams]
-        running = sum(tree["state"] not in ("ended", "failed") for tree, _ in both)
+        running = sum(tree["state"] not in OVER for tree, _ in both) or len(both)
         word = "1 stream" if running == 1 else f"{running} streams"
         return f"{word}  {_line([tree for tree, _ in both], [recent for _, recent in both])}"
 

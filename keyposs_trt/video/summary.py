@@ -18,7 +18,7 @@ class Summary:
 
     Attributes:
         source: the source.
-        outputs: the annotated files that were written.
+        outputs: the annotated files that were written, as far as whoever opened the sinks fills them in.
         frames: frames worked on.
         with_faces: frames with at least one face.
         most: the largest number of faces in a frame.
