@@ -107,7 +107,7 @@ def against(args: argparse.Namespace, cpus: int, folder: str) -> None:
 
 def stages_of(runs: list[dict[str, Any]]) -> str:
     names = runs[0]["stages"]
-    return "  ".join(f"{name} {np.median([r['stages'][name]['mean'] for r in runs]):.3f}" for name in names if name != "latency")
+    return "  ".join(f"{name} {np.median([r['stages'][name]['mean_ms'] for r in runs]):.3f}" for name in names if name != "latency")
 
 
 def overhead(stages: dict[str, dict[str, float]]) -> float:

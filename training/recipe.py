@@ -71,8 +71,6 @@ class AugmentRecipe:
         shift: standard deviation of the crop's centre, as a share of its side.
         angle: standard deviation of the crop's rotation in degrees, cut at ``angle_limit`` times that.
         rotate: probability of a rotation at all.
-        stretch: standard deviation of the logarithm of a factor by which the face grows along a random direction and shrinks across:
-            other proportions than the portraits have.
         flip: mirroring; the points change places by the scheme's pairs.
         wear: glasses, a mask, a fringe, a hat or a hand, drawn where the landmarks say (68 points only).
         occlude: a patch of one colour or of another part of the picture.
@@ -88,7 +86,6 @@ class AugmentRecipe:
     angle: float = 14.0
     angle_limit: float = 3.0
     rotate: float = 1.0
-    stretch: float = 0.0
     flip: float = 0.5
     wear: float = 0.15
     occlude: float = 0.25

@@ -80,10 +80,8 @@ class Report:
         self._next_line = time.monotonic() + (every or 0.0)
         self._ended: SimpleQueue[Summary] = SimpleQueue()
         self._numbers = {source: number for number, source in enumerate(sources)}
-        self._frames = 0
         self._told_ready = False
         self._lines = 0
-        self._gone: BrokenPipeError | None = None
 
     def ended(self, summary: Summary) -> None:
         """Takes the summary of a source that has ended; for the threads of the pipeline."""
@@ -121,8 +119,6 @@ class Report:
             finally:
                 notifier.stopping()
                 self._tell_ended(bars)
-        if self._gone is not None:
-            raise self._gone
         if self.interrupted:
             self._say.error("interrupted; what was finished until then is kept.")
 
@@ -149,14 +145,11 @@ class Report:
 
     def _tell(self, summary: Summary) -> None:
         for error in {str(e): e for e in (*summary.sink_errors, summary.error) if e is not None}.values():
-            if isinstance(error, BrokenPipeError):
-                self._gone = error
-            else:
-                self._say.error(f"error: {_sentence(error)}")
+            self._say.error(f"error: {_sentence(error)}")
         if summary.failed:
             frames = "1 frame" if summary.failed == 1 else f"{summary.failed} frames"
             self._say.error(f"error: {frames} of '{summary.source.name}' could not be worked on; the last: {summary.frame_error}")
-        if summary.frames and self._gone is None:
+        if summary.frames:
             number = self._numbers.get(summary.source)
             written = "" if number is None else self._outputs.written(number)
             summary.outputs = [written] * bool(written)
@@ -165,11 +158,11 @@ class Report:
     def _tell_figures(self) -> None:
         if self._every is None or time.monotonic() < self._next_line:
             return
-        self._next_line += self._every
+        self._next_line = max(self._next_line, time.monotonic() - self._every) + self._every  # after a pause, once
         self._say.note(self._statistics.line())
         streams = self._statistics.streams
         if len(streams) > 1:
-            for stream in streams:
+            for stream in [s for s in streams if not s.over]:
                 self._say.note(f"  {stream.line()}")
 
 
@@ -197,7 +190,7 @@ class _Bars:
         self._summaries |= {id(stream.summary): stream.summary for stream in running}
         ended = self._done - sum(stream.summary.frames for stream in running)
         counts = [stream.frames.count for stream in running]
-        self._one.total = ended + sum(c for c in counts if c is not None) if running and None not in counts else None
+        self._one.total = None if None in counts else ended + sum(c for c in counts if c is not None)
         self._one.n = self._done
         self._one.refresh()
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from keyposs_trt.video.contract import Report
 
+_CLOSING = 0.8  # seconds that closing waits for a read
 _MISSES = 10  # reads in a row that may fail before a camera is lost: a damaged frame is one of them, a pulled plug all
 _CAMERA_GONE = "check that it is plugged in, free, and that you may use /dev/video*"
 
@@ -77,15 +78,20 @@ class VideoFrames:
             if self._closed:
                 return None
             ok, image = self._capture.read()
-            if not ok:
+            if self._closed:  # close() did not wait for this read
+                self._capture.release()
+            if self._closed or not ok:
                 return None
             return cast("NDArray[np.uint8]", image), self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, time.monotonic()
 
     def close(self) -> None:
-        """Releases the file, when the frame that is being read is there."""
-        with self._guard:
-            self._closed = True
-            self._capture.release()
+        """Releases the file, now or when the frame that is being read is there: a file on a network may let wait for it."""
+        self._closed = True
+        if self._guard.acquire(timeout=_CLOSING):
+            try:
+                self._capture.release()
+            finally:
+                self._guard.release()
 
 
 class CaptureFeed:

@@ -58,6 +58,7 @@ class Delivery:
     scheme: str
     give_up: Callable[[Stream], object]
     ended: Callable[[Summary], object]
+    failed: Callable[[BaseException], object]
     thread: Thread | None = None
 
     def start(self) -> None:
@@ -67,21 +68,29 @@ class Delivery:
 
     def _run(self) -> None:
         outlets: _Outlets | None = None
-        with suppress(ClosedError):
-            while True:
-                parcel = self.results.take()
-                if isinstance(parcel, Found):
-                    if outlets is None:
-                        outlets = _Outlets.of(parcel.stream, self.sinks_of)
-                    self._deliver(parcel, outlets)
-                else:
-                    if outlets is not None:
-                        outlets.close(parcel.summary)
-                    outlets = None
-                    self._end(parcel)
-        if outlets is not None:  # stopped in the middle: what was finished is kept
-            outlets.close(outlets.summary)
-            self.ended(outlets.summary)
+        try:
+            with suppress(ClosedError):
+                while True:
+                    parcel = self.results.take()
+                    if isinstance(parcel, Found):
+                        if outlets is None:
+                            outlets = _Outlets.of(parcel.stream, self.sinks_of)
+                        self._deliver(parcel, outlets)
+                    else:
+                        if outlets is not None:
+                            outlets.close(parcel.summary)
+                        outlets = None
+                        self._end(parcel)
+            if outlets is not None:  # stopped in the middle: what was finished is kept
+                outlets.summary.stopped = True
+                outlets.close(outlets.summary)
+                self.ended(outlets.summary)
+        except BaseException as e:  # noqa: BLE001 (handed to the thread that waits for the end)
+            if outlets is not None:
+                outlets.close(outlets.summary)
+            self.failed(e)
+        finally:
+            self.results.close(discard=True)  # or the core would wait for room
 
     def _deliver(self, found: Found, outlets: _Outlets) -> None:
         stream, statistics = found.stream, found.stream.statistics
@@ -109,6 +118,7 @@ class _Outlets:
     def __init__(self, stream: Stream) -> None:
         self.summary = stream.summary
         self._statistics = stream.statistics
+        self._live = stream.frames.live
         self._sinks: list[Sink] = []
         self._had = 0
 
@@ -117,7 +127,7 @@ class _Outlets:
         """Opens the sinks of a stream."""
         outlets = cls(stream)
         try:
-            sinks = sinks_of(stream.source, stream.number, stream.frames)
+            sinks = list(sinks_of(stream.source, stream.number, stream.frames))
         except Exception as e:  # noqa: BLE001 (a sink of the user's may raise anything)
             outlets._had = 1
             outlets._failed(e)
@@ -142,6 +152,8 @@ class _Outlets:
         for sink in list(self._sinks):
             try:
                 sink.write(result, drawn if sink.draws else None)
+            except BrokenPipeError:  # the reader of standard output has seen enough: the whole run is over
+                raise
             except Exception as e:  # noqa: BLE001
                 self._sinks.remove(sink)
                 self._failed(e)
@@ -149,10 +161,14 @@ class _Outlets:
         self._statistics.time("write", time.perf_counter() - start)
 
     def _drawn(self, result: FrameResult) -> NDArray | None:
-        if not any(sink.draws for sink in self._sinks):
+        if not any(getattr(sink, "draws", False) for sink in self._sinks):  # one that lacks it fails in write
             return None
         start = time.perf_counter()
-        drawn = draw_landmarks(result.frame.image, result.faces)
+        try:
+            drawn = draw_landmarks(result.frame.image, result.faces)
+        except Exception as e:  # noqa: BLE001 (one picture goes out without its faces)
+            self._failed(e)
+            drawn = result.frame.image
         self._statistics.time("draw", time.perf_counter() - start)
         return drawn
 
@@ -172,4 +188,6 @@ class _Outlets:
         if str(error) not in map(str, self.summary.sink_errors):
             self.summary.sink_errors.append(error)
         self._statistics.add("sink_errors")
+        # Of a file the summary tells it soon; a live stream may go on for weeks.
+        _log.log(logging.WARNING if self._live else logging.DEBUG, "%s: %s", self.summary.source.name, error)
         _log.debug("a sink failed", exc_info=error)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from keyposs_trt.video.capture import CaptureFeed, frame_count
 from keyposs_trt.video.feeds import BrokenError
+from keyposs_trt.video.network import reach, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-_PORTS = {"rtsp": 554, "rtsps": 322}
 
 
 class _Environment:
@@ -67,7 +66,7 @@ def open_rtsp(address: str, options: Mapping[str, str], timeout: float) -> Captu
     Raises:
         BrokenError: it cannot be opened.
     """
-    _reach(address, timeout)
+    reach(address, timeout)
     # Three frames tell the rate well enough; FFmpeg would look at a second of them.
     ffmpeg = {"rtsp_transport": options.get("transport", "tcp"), "allowed_media_types": "video", "fpsprobesize": "3"}
     if "latency" in options:
@@ -93,31 +92,15 @@ def _open(address: str, ffmpeg: Mapping[str, str], timeout: float, *, live: bool
     threads = [cv2.CAP_PROP_N_THREADS, 1] if live else []
     parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds, *threads]
     with _environment.holding("|".join(f"{k};{v}" for k, v in ffmpeg.items())):
+        begin = time.monotonic()
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+        took = time.monotonic() - begin
     if not capture.isOpened():
         capture.release()
+        if took >= timeout:  # FFmpeg gives up no sooner where it waits, and at once where it is refused
+            raise unanswered(timeout)
         raise BrokenError("FFmpeg finds no video there", remedy)
     return CaptureFeed(capture, live=frame_count(capture) is None if live is None else live)
-
-
-def _reach(address: str, timeout: float) -> None:
-    """Knocks at the server: FFmpeg does not say why it opens nothing."""
-    parts = urlsplit(address)
-    try:
-        socket.create_connection((parts.hostname or "", parts.port or _PORTS[parts.scheme]), timeout).close()
-    except (OSError, UnicodeError) as e:
-        raise BrokenError(network_reason(e)) from None
-
-
-def network_reason(error: Exception) -> str:
-    """What is wrong with a network connection, in words for the middle of a sentence."""
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return "no machine of that name is known"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid ({error.verify_message})"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 def _bundle() -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from keyposs_trt.video.addresses import without_passwords
 from keyposs_trt.video.feeds import BrokenError, Picture, plausible_fps
 from keyposs_trt.video.gdp import HEADER, Caps, parse_caps, parse_header
+from keyposs_trt.video.network import reach, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from keyposs_trt.video.contract import Event
 
 _NO_GSTREAMER = "install gstreamer1.0-tools, gstreamer1.0-plugins-base, -good and -bad"
+_NO_JETSON = "that takes a Jetson with nvidia-l4t-gstreamer installed"
 _BGR = ("!", "videoconvert", "!", "video/x-raw,format=BGR")
 # The converter of a Jetson takes pictures out of its video memory, but knows no BGR.
 _FROM_NVMM = ("!", "nvvidconv", "!", "video/x-raw,format=BGRx", *_BGR)
@@ -88,7 +90,8 @@ class GstFeed:
         try:
             self._first = self._read()
             if self._first is None:
-                raise BrokenError(self._complaint() or "GStreamer gives no picture")
+                complaint = self._complaint()
+                raise BrokenError(complaint or "GStreamer gives no picture", _remedy(complaint))
         except BaseException:
             self.close()
             raise
@@ -172,6 +175,28 @@ def _bgr(data: bytearray, caps: Caps) -> NDArray[np.uint8]:
         raise BrokenError("GStreamer gives pictures of another size than it says")
     rows = np.frombuffer(data, np.uint8, stride * caps.height).reshape(caps.height, stride)
     return np.ascontiguousarray(rows[:, : 3 * caps.width]).reshape(caps.height, caps.width, 3)
+
+
+def _remedy(complaint: str) -> str:
+    """For what a pipeline lacks; empty where it lacks nothing."""
+    missing = re.search(r'no element "(nv)?', complaint)
+    return "" if missing is None else _NO_JETSON if missing[1] else _NO_GSTREAMER
+
+
+def open_rtsp(address: str, options: Mapping[str, str], timeout: float, decoder: str) -> GstFeed:
+    """An RTSP stream; see ``ffmpeg.open_rtsp``.
+
+    Raises:
+        BrokenError: it cannot be opened.
+    """
+    reach(address, timeout)
+    begin = time.monotonic()
+    try:
+        return GstFeed(rtsp_pipeline(address, options, timeout, decoder), live=True, decoder=decoder)
+    except BrokenError:
+        if time.monotonic() - begin >= timeout:  # as with FFmpeg: what is refused is refused at once
+            raise unanswered(timeout) from None
+        raise
 
 
 def rtsp_pipeline(address: str, options: Mapping[str, str], timeout: float, decoder: str) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import AbstractDigestAuthHandler, HTTPPasswordMgrWithDefaultRealm, Request, parse_http_list, parse_keqv_list
 
 from keyposs_trt.video.feeds import BrokenError
-from keyposs_trt.video.ffmpeg import network_reason
+from keyposs_trt.video.network import network_error
 
 if TYPE_CHECKING:
     import socket
@@ -48,7 +48,7 @@ class Download:
         try:
             return self._response.read1(1 << 16)
         except (OSError, http.client.HTTPException, ValueError) as e:
-            raise BrokenError(network_reason(e)) from None
+            raise network_error(e) from None
 
     def interrupt(self) -> None:
         """Makes a read that waits end at once, from another thread."""
@@ -96,7 +96,7 @@ class Download:
                 connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self._timeout)
             connection.connect()
         except (OSError, UnicodeError, http.client.HTTPException) as e:
-            raise BrokenError(network_reason(e)) from None
+            raise network_error(e) from None
         connected = connection.sock
         try:
             connection.request("GET", _target(parts), headers=headers)
@@ -104,7 +104,7 @@ class Download:
         except (OSError, UnicodeError, http.client.HTTPException) as e:
             connection.close()
             connected.close()
-            raise BrokenError(network_reason(e)) from None
+            raise network_error(e) from None
 
 
 def _target(parts: SplitResult) -> str:

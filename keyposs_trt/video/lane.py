@@ -129,6 +129,8 @@ class Lane:
                 self.now = None
             if stream is not None:
                 stream.frames.close()
+                if self._stopping:  # no End of it will pass
+                    stream.statistics.state("ended")
         self.frames.put_last(End(stream, summary))
 
     def _pass_on(self, stream: Stream) -> None:
@@ -158,6 +160,9 @@ def events_to(statistics: StreamStatistics, source: Source, report: Callable[[So
             statistics.add("gaps_seconds", event.seconds)
         elif event.kind == "corrupt":
             statistics.add("corrupt_frames", event.count)
-        report(source, event)
+        try:
+            report(source, event)
+        except Exception:  # noqa: BLE001 (a callback of the user's may raise anything; the stream goes on)
+            _log.exception("what happened to '%s' could not be told", source.name)
 
     return take

@@ -83,9 +83,9 @@ def _network(source: Source, options: Mapping[str, str], timeout: float, choice:
     if source.kind == "http":
         return _web(address, timeout, choice)
     if choice.gstreamer:
-        from keyposs_trt.video.gstreamer import GstFeed, rtsp_pipeline
+        from keyposs_trt.video.gstreamer import open_rtsp as open_with_gstreamer
 
-        return GstFeed(rtsp_pipeline(address, options, timeout, choice.decoder), live=True, decoder=choice.decoder)
+        return open_with_gstreamer(address, options, timeout, choice.decoder)
     from keyposs_trt.video.ffmpeg import open_rtsp
 
     return open_rtsp(address, options, timeout)

@@ -58,6 +58,8 @@ class Outputs:
         if show:
             specs.setdefault("window", SinkSpec("window"))
         path = specs.get("path")
+        if path and path.segment is not None and all(source.kind == "image" for source in sources):
+            raise UsageError("segment is for videos; leave it out, for these sources are pictures.")
         self.preview = specs["preview"].target if "preview" in specs else None
         self.files: Sequence[Path | None] = plan_outputs(sources, path.target) if path else [None] * len(sources)
         self.records: JsonLines | None = None

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Condition, Event, Lock, Thread
+from os import PathLike, fspath
+from threading import Condition, Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import UsageError
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 QUEUE = 4  # frames of a file that wait at most, on each side of the core
 AT_ONCE = 4  # finite sources that are open at a time
 _TICK = 0.05  # seconds between two looks of the main thread
-_PATIENCE = 10.0  # seconds for a thread to end; one that hangs in a driver or in a pipe nobody reads is left behind
+_PATIENCE = 20.0  # seconds for a thread to end; one that hangs in a driver or in a pipe nobody reads is left behind
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +87,7 @@ class VideoPipeline:
 
     def __init__(
         self,
-        source: str | Source | Sequence[str | Source],
+        source: str | PathLike[str] | Source | Sequence[str | PathLike[str] | Source],
         landmarker: Landmarker | None = None,
         sink: Sink | SinkFactory | None = None,
         *,
@@ -114,7 +117,9 @@ class VideoPipeline:
         self._work = Condition(self._lock)  # the core waits for it
         self._pairs: list[tuple[Lane, Delivery]] = []
         self._started = False
+        self._collected: Line[FrameResult] | None = None
         self._stopping = False
+        self._patient_until = math.inf
         self._done = Event()
         self._failure: BaseException | None = None
         self._figures: dict[int | str, StreamStatistics] = {}
@@ -133,11 +138,14 @@ class VideoPipeline:
         Raises:
             KeypossError: the landmarker cannot be opened, or has no detector though one is needed.
         """
+        self._claim()
         with self:
             self._start(self._sinks_of)
             try:
                 while not self._done.wait(_TICK):
                     tick()
+                    if time.monotonic() > self._patient_until:  # a sink or a driver hangs
+                        break
             finally:
                 self.close()
             tick()
@@ -162,13 +170,18 @@ class VideoPipeline:
 
     async def __aiter__(self) -> AsyncIterator[FrameResult]:
         """As iterating, without blocking the event loop."""
-        results = await asyncio.to_thread(self._start_collecting)
+        loop = asyncio.get_running_loop()
+        waits = ThreadPoolExecutor(1, "results")  # of its own: silent cameras would use up the threads that all of asyncio shares
         try:
-            while (result := await asyncio.to_thread(_next, results)) is not None:
+            results = await loop.run_in_executor(waits, self._start_collecting)
+            while (result := await loop.run_in_executor(waits, _next, results)) is not None:
                 yield result
         finally:
-            results.close(discard=True)
-            await asyncio.to_thread(self.close)
+            self.stop()
+            if self._collected is not None:
+                self._collected.close(discard=True)
+            await loop.run_in_executor(waits, self.close)
+            waits.shutdown(wait=False)
         self._reraise()
         self._raise_error_of_the_source()
 
@@ -185,6 +198,7 @@ class VideoPipeline:
 
     def stop(self) -> None:
         """Ends all sources; what is being worked on is finished and written. Any thread may call it, at any time."""
+        self._patient_until = min(self._patient_until, time.monotonic() + _PATIENCE)
         self._stopping = True
         for lane, _ in list(self._pairs):
             lane.stop()
@@ -194,9 +208,11 @@ class VideoPipeline:
     def close(self) -> None:
         """Stops, waits until every file is closed, and frees what this pipeline opened. Twice does no harm."""
         self.stop()
+        if self._collected is not None:  # nobody takes what is left of an iteration
+            self._collected.close(discard=True)
         for thread in (self._core, *(lane.thread for lane, _ in self._pairs)):
-            if thread is not None:
-                thread.join(_PATIENCE)
+            if thread is not None and thread.ident is not None and thread is not current_thread():
+                thread.join(max(0.0, self._patient_until - time.monotonic()))
         if self._owned is not None:
             self._owned.close()
             self._owned = None
@@ -207,11 +223,14 @@ class VideoPipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _claim(self) -> None:
+        with self._lock:
+            if self._started:
+                raise UsageError("A VideoPipeline runs once; make a new one to run again.")
+            self._started = True
+
     def _start(self, sinks_of: SinkFactory, collected: Line[FrameResult] | None = None) -> None:
         """Opens the landmarker and starts all threads."""
-        if self._started:
-            raise UsageError("A VideoPipeline runs once; make a new one to run again.")
-        self._started = True
         landmarker = self._landmarker
         if landmarker is None:
             landmarker = self._owned = Landmarker.load(detector="blazeface" if self._detect else None)
@@ -221,14 +240,26 @@ class VideoPipeline:
         self._pairs = [self._pair(feed, sinks_of, landmarker.scheme.name) for feed in self._feeds()]
         # In the order of the sources, not in the one in which they happen to open: the second of one name stays the second.
         self._figures = {n: self.statistics.stream(s.name) for n, s in enumerate(self._sources) if s.kind not in ("image", "video")}
-        for lane, delivery in self._pairs:
-            delivery.start()
-            lane.start()
-        self._core = Thread(target=self._run_core, args=(Core(landmarker), collected), name="core", daemon=True)
-        self._core.start()
+        if self._stopping:  # stopped before, or while the landmarker was opened: the lanes there are now end at once
+            self._patient_until = math.inf
+            self.stop()
+        try:
+            for lane, delivery in self._pairs:
+                delivery.start()
+                lane.start()
+            self._core = Thread(target=self._run_core, args=(Core(landmarker), collected), name="core", daemon=True)
+            self._core.start()
+        except BaseException:
+            for _, delivery in self._pairs:  # no core will
+                delivery.results.close()
+            raise
 
     def _start_collecting(self) -> Line[FrameResult]:
+        if self._sinks_of is not _no_sinks:
+            raise UsageError("A pipeline with a sink cannot be iterated; call run(), or leave out the sink.")
+        self._claim()
         collected: Line[FrameResult] = Line(QUEUE, Lock())
+        self._collected = collected
         try:
             self._start(lambda *_: [_Collector(collected)], collected)
         except BaseException:
@@ -253,11 +284,15 @@ class VideoPipeline:
         frames: Line[Item] = Line(QUEUE, self._lock, filled=self._work)
         results: Line[Parcel] = Line(QUEUE, self._lock, emptied=self._work)
         lane = Lane(frames, next_source, self._open)
-        return lane, Delivery(results, sinks_of, scheme, lane.end_of, self._ended)
+        return lane, Delivery(results, sinks_of, scheme, lane.end_of, self._ended, self._failed)
 
     def _open(self, number: int, source: Source) -> Stream:
         statistics = self._statistics_of(number, source)
-        frames = open_source(source, events_to(statistics, source, self._on_event))
+        try:
+            frames = open_source(source, events_to(statistics, source, self._on_event))
+        except BaseException:
+            statistics.state("failed")
+            raise
         statistics.state("running")
         return Stream(source, number, frames, self._finder(source, frames), statistics, Summary(source))
 
@@ -286,14 +321,17 @@ class VideoPipeline:
                 if frames:
                     self._work_on(core, frames)
         except BaseException as e:  # noqa: BLE001 (handed to the thread that waits for the end)
-            self._failure = e
-            self.stop()
+            self._failed(e)
         finally:
             for _, delivery in self._pairs:
                 delivery.results.close()
             for _, delivery in self._pairs:
                 if delivery.thread is not None:
                     delivery.thread.join(None if not self._stopping else _PATIENCE)
+            try:
+                self._tell_unstarted()
+            except Exception as e:  # noqa: BLE001 (what on_end raises must not keep anybody waiting)
+                self._failure = self._failure or e
             if collected is not None:
                 collected.close()
             self._done.set()
@@ -310,7 +348,8 @@ class VideoPipeline:
                     item = lane.frames.take_held()
                     moved = True
                     if isinstance(item, End):
-                        delivery.results.append_held(item)
+                        with suppress(ClosedError):
+                            delivery.results.append_held(item)
                     else:
                         taken.append((delivery, *item))
                 if taken or moved:
@@ -327,6 +366,20 @@ class VideoPipeline:
             with suppress(ClosedError):
                 delivery.results.put_last(Found(stream, frame, faces, error))
             stream.statistics.queue("results", len(delivery.results), delivery.results.size)
+
+    def _failed(self, error: BaseException) -> None:
+        """An error that nobody but the caller of ``run`` can mend."""
+        self._failure = self._failure or error
+        self.stop()
+
+    def _tell_unstarted(self) -> None:
+        """A summary for each source that was stopped before its first result."""
+        told = [summary.source for summary in self.summaries]
+        for source in self._sources if self._stopping else ():
+            if source in told:
+                told.remove(source)
+            else:
+                self._ended(Summary(source, stopped=True))
 
     def _ended(self, summary: Summary) -> None:
         with self._lock:
@@ -371,17 +424,24 @@ def _next(results: Line[FrameResult]) -> FrameResult | None:
     return None
 
 
-def _sources_of(source: str | Source | Sequence[str | Source]) -> list[Source]:
-    several = [source] if isinstance(source, (str, Source)) else list(source)
+def _no_sinks(*_: object) -> Sequence[Sink]:
+    return ()
+
+
+def _sources_of(source: str | PathLike[str] | Source | Sequence[str | PathLike[str] | Source]) -> list[Source]:
+    """Names stand for what they expand to, each source once; ready ``Source`` objects are taken as they are."""
+    several = [source] if isinstance(source, (str, PathLike, Source)) else list(source)
     if not several:
         raise UsageError("There is no source; give at least one.")
-    found = [s for one in several for s in ([one] if isinstance(one, Source) else expand(str(one)))]
-    return list(dict.fromkeys(found))
+    found: list[Source] = []
+    for one in several:
+        found += [one] if isinstance(one, Source) else [s for s in expand(fspath(one)) if s not in found]
+    return found
 
 
 def _factory(sink: Sink | SinkFactory | None, sources: int) -> SinkFactory:
     if sink is None:
-        return lambda *_: ()
+        return _no_sinks
     if callable(sink):
         return sink
     if sources > 1:

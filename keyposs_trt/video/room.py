@@ -48,12 +48,12 @@ class Room:
         except OSError as e:
             raise OutputError(f"Video '{self._name}' has gone while it was written: {e.strerror or e}; is its disk still there?") from e
         most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        room = disk.f_bavail * disk.f_frsize
-        if most != resource.RLIM_INFINITY:
-            room = min(room, most - size)
+        room, remedy = disk.f_bavail * disk.f_frsize, "make room on its disk"
+        if most != resource.RLIM_INFINITY and most - size < room:
+            room, remedy = most - size, "raise the limit of file size (ulimit -f), or write segments"
         if room < RESERVE + _INDEX * frames + 2 * (size - self._bytes):
             kept = f"it ends after {frames} frames, and plays" if frames else "nothing was written"
-            raise OutputError(f"No room is left for video '{self._name}': {kept}; make room on its disk.")
+            raise OutputError(f"No room is left for video '{self._name}': {kept}; {remedy}.")
         if size > self._bytes:
             self._bytes, self._grew_at = size, frames
         elif (frames - self._grew_at) * self._least > 2 * BUFFER:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from keyposs_trt.errors import UsageError
+from keyposs_trt.files import file_mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ SinkKind = Literal["path", "stdout", "window", "preview", "null"]
 
 PREVIEW_PORT = "8080"
 
-_OPTIONS = re.compile(r"\?(?P<options>(?:segment|rotate)=[^?&=]*(?:&(?:segment|rotate)=[^?&=]*)*)$")
+_OPTIONS = re.compile(r"\?(\w+=[^?]*)$")
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -44,10 +45,11 @@ def parse_sink(text: str) -> SinkSpec:
 
     ``null:`` or ``null`` is nowhere, ``window:`` or ``window:TITLE`` a window, ``preview:PORT``, ``preview:HOST:PORT`` or
     ``http://HOST:PORT`` a page for browsers, ``-`` standard output. Anything else is a path, also after ``file:``; with
-    ``?segment=SECONDS`` or ``?rotate=BYTES`` at its end, in units such as ``10min`` and ``100MB``.
+    ``?segment=SECONDS`` or ``?rotate=BYTES`` at its end, in units such as ``10min`` and ``100MB``. A file or folder that is there
+    may have any other word in their place.
 
     Raises:
-        UsageError: it is empty, an address of another kind, or an option makes no sense.
+        UsageError: it is empty, an address of another kind, or an option is unknown or makes no sense.
     """
     if not text:
         raise UsageError("An empty name is no place for results; give a file, a folder, window:, preview: or null:.")
@@ -89,22 +91,22 @@ def one_of_each(texts: Sequence[str]) -> list[SinkSpec]:
     return specs
 
 
-def seconds(text: str) -> float:
-    """Seconds of ``90``, ``90s``, ``10min`` or ``1h``.
+def seconds(text: str, option: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10min`` or ``1h``; ``option`` is what the error calls it.
 
     Raises:
         UsageError: it is no time above 0.
     """
-    return _quantity(text, _SECONDS, "time such as 600, 10min or 1h")
+    return _quantity(text, _SECONDS, f"The option '{option}' takes a time such as 600, 10min or 1h")
 
 
-def size(text: str) -> int:
-    """Bytes of ``500kB``, ``100MB``, ``1GB``, ``1GiB`` or a plain number.
+def size(text: str, option: str) -> int:
+    """Bytes of ``500kB``, ``100MB``, ``1GB``, ``1GiB`` or a plain number; ``option`` is what the error calls it.
 
     Raises:
         UsageError: it is no size of at least a byte.
     """
-    return max(1, int(_quantity(text, _BYTES, "size such as 500kB, 100MB or 1GB")))
+    return max(1, int(_quantity(text, _BYTES, f"The option '{option}' takes a size such as 500kB, 100MB or 1GB")))
 
 
 def _quantity(text: str, units: dict[str, float] | dict[str, int], wanted: str) -> float:
@@ -112,7 +114,7 @@ def _quantity(text: str, units: dict[str, float] | dict[str, int], wanted: str) 
     unit = units.get(match[2].lower()) if match else None
     value = float(match[1]) * unit if match and unit is not None else 0.0
     if not 0 < value < math.inf:
-        raise UsageError(f"'{text}' is no {wanted}.")
+        raise UsageError(f"{wanted}, not '{text}'.")
     return value
 
 
@@ -120,9 +122,13 @@ def _path(text: str) -> SinkSpec:
     match = _OPTIONS.search(text)
     if match is None:
         return SinkSpec("path", text)
-    options = dict(option.split("=") for option in match["options"].split("&"))
-    segment = seconds(options["segment"]) if "segment" in options else None
-    rotate = size(options["rotate"]) if "rotate" in options else None
+    options = {key: value for key, _, value in (field.partition("=") for field in match[1].split("&") if field)}
+    if unknown := [key for key in options if key not in ("segment", "rotate")]:
+        if "/" in match[1] or file_mode(text):  # a name like any other
+            return SinkSpec("path", text)
+        raise UsageError(f"'{text}' takes no option '{unknown[0]}'; there are segment and rotate.")
+    segment = seconds(options["segment"], "segment") if "segment" in options else None
+    rotate = size(options["rotate"], "rotate") if "rotate" in options else None
     return SinkSpec("path", text[: match.start()], segment, rotate)
 
 

@@ -38,6 +38,9 @@ def plan_outputs(sources: Sequence[Source], out: str) -> list[Path]:
         raise UsageError(f"'{out}' names one file, but there are {len(sources)} sources; give a folder.")
     if stat.S_ISREG(mode) and not is_file_name:
         raise UsageError(f"'{out}' is a file of no known picture or video format; give a folder, or a name such as out.jpg or out.mp4.")
+    if not mode and re.fullmatch(r"\.[a-z]{1,5}", suffix) and not is_file_name and not out.endswith("/"):
+        known = ", ".join(sorted(WRITABLE_SUFFIXES | set(CODECS)))
+        raise UsageError(f"'{out}' is of no known picture or video format; there are {known}, and '{out}/' is a folder.")
     if is_file_name:
         wanted = sorted(WRITABLE_SUFFIXES if sources[0].kind == "image" else CODECS)
         if suffix not in wanted:
@@ -148,6 +151,9 @@ def _identity(path: Path) -> object:
 
 def _make_folder(folder: Path) -> None:
     """Fails now rather than after the work: makes the folder and writes a byte in it."""
+    for place in (folder, *folder.parents):
+        if (mode := file_mode(place)) and not stat.S_ISDIR(mode):
+            raise OutputError(f"Cannot write to folder '{folder}': '{place}' is a file, no folder; give another path.")
     probe = temporary_beside(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import re
 import stat
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from keyposs_trt.errors import InputError
+from keyposs_trt.errors import InputError, UsageError
 from keyposs_trt.files import file_mode, is_utf8
 from keyposs_trt.images import IMAGE_SUFFIXES, read_image
 from keyposs_trt.video.addresses import is_address, parse_address
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".y4m")
 )
+_OPTIONS = re.compile(r"[?#](\w+=[^/]*)$")
 
 
 class ImageFrames:
@@ -52,6 +54,7 @@ def open_source(source: Source, report: Report = lambda _: None) -> Frames:
         InputError: it is missing, empty, damaged, or not what it is taken for.
     """
     if source.kind == "image":
+        _check_there(source.name)
         return ImageFrames(source.name)
     if source.kind == "test":
         from keyposs_trt.video.test_pattern import PatternFrames
@@ -71,14 +74,18 @@ def expand(argument: str) -> list[Source]:
 
     Raises:
         InputError: there is nothing of that name, or no image or video in it.
-        UsageError: an address of an unknown kind, or with an option that it does not take.
+        UsageError: it is empty, an address of an unknown kind, or has an option that it does not take.
     """
+    if not argument:
+        raise UsageError("An empty name is no source; give a file, a folder, a camera or an address.")
     path, mode = Path(argument), file_mode(argument)
     if argument.isdecimal() or stat.S_ISCHR(mode):
         return [Source("camera", argument)]
     if is_address(argument):
         source = parse_address(argument)
         return [replace(s, options=source.options) for s in expand(source.name)] if source.kind == "video" else [source]
+    if not mode:
+        _check_no_options(argument)
     if stat.S_ISDIR(mode):
         # Hidden files are no pictures of the user's: notes of a file manager, and our own results while they are written.
         paths = sorted(p for p in path.iterdir() if not p.name.startswith("."))
@@ -95,6 +102,28 @@ def expand(argument: str) -> list[Source]:
             raise InputError(f"No image or video matches '{argument}'; check the pattern, and quote it.")
         return found
     return [Source(_kind_by_suffix(path) or _kind_by_content(path), argument)]
+
+
+def _check_there(path: str) -> None:
+    """Of a missing path whose name does not tell, nobody knows what it was to be."""
+    if _kind_by_suffix(Path(path)) is None:
+        try:
+            Path(path).stat()
+        except FileNotFoundError:
+            raise InputError(f"There is no file or folder '{path}'; check the path.") from None
+        except OSError:  # reading it will say why
+            return
+
+
+def _check_no_options(argument: str) -> None:
+    """Refuses options behind the name of a file, which only addresses take."""
+    match = _OPTIONS.search(argument)
+    path = argument[: match.start()] if match else ""
+    if match and (path.isdecimal() or file_mode(path)):
+        address = f"camera:{path}" if path.isdecimal() else Path(path).absolute().as_uri()
+        if stat.S_ISCHR(file_mode(path)):
+            address = address.replace("file:", "camera:", 1)
+        raise UsageError(f"A plain path or number takes no options; write '{address}#{match[1]}'.")
 
 
 def _kind_by_suffix(path: Path) -> Literal["image", "video"] | None:

@@ -29,6 +29,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 SCHEMA = 1
 RATED: tuple[Counter, ...] = ("frames_in", "frames_out", "frames_failed", "faces")  # those with a rate over the last seconds
 OVER = ("ended", "failed")  # the states of a stream that gives nothing more
+KEPT = 32  # streams that have ended
 RATE_WINDOW = 5.0  # seconds
 
 _SLOT = 0.5  # seconds
@@ -137,6 +138,11 @@ class StreamStatistics:
                     queue["depth"] = 0
 
     @property
+    def over(self) -> bool:
+        """Whether nothing more comes."""
+        return self._state in OVER
+
+    @property
     def last_frame(self) -> float | None:
         """Time of the clock when the newest frame came in; None before the first."""
         with self._lock:
@@ -196,17 +202,27 @@ class Statistics:
         self._began = clock()
         self._lock = threading.Lock()
         self._streams: dict[str, StreamStatistics] = {}
+        self._earlier: dict[str, float] = dict.fromkeys(("streams", *COUNTERS), 0)
         self._gpus: GpuMemory | None = None
 
     def stream(self, source_name: str) -> StreamStatistics:
         """A new stream; a second one of the same source is called ``name#2``."""
         with self._lock:
+            self._forget()
             name, n = source_name, 1
             while name in self._streams:
                 n += 1
                 name = f"{source_name}#{n}"
             stream = self._streams[name] = StreamStatistics(name, self._clock)
             return stream
+
+    def _forget(self) -> None:
+        """Of thousands of files that have ended, only the last are kept one by one; of the others the sum."""
+        over = [name for name, stream in self._streams.items() if stream.over]
+        for name in over[: max(0, len(over) - KEPT)]:
+            self._earlier["streams"] += 1
+            for counter, n in self._streams.pop(name).snapshot()["counters"].items():
+                self._earlier[counter] += n
 
     @property
     def streams(self) -> tuple[StreamStatistics, ...]:
@@ -228,6 +244,7 @@ class Statistics:
             "uptime_seconds": round(self._clock() - self._began, 3),
             "process": process_usage() | {"gpus": gpus},
             "streams": [stream.snapshot() for stream in self.streams],
+            "earlier": {key: round(n, 3) if isinstance(n, float) else n for key, n in self._earlier.items()},
         }
 
     def line(self) -> str:

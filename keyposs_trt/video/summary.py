@@ -27,6 +27,7 @@ class Summary:
         dropped: frames of a live source that were left out because a newer one was there.
         error: what ended the source early, or kept it from being opened.
         sink_errors: what kept results from being written, each once.
+        stopped: whether it was ended before its end.
         frame_error: the sentence of the last frame that could not be worked on.
     """
 
@@ -41,6 +42,7 @@ class Summary:
     error: Exception | None = None
     sink_errors: list[Exception] = field(default_factory=list)
     frame_error: str | None = None
+    stopped: bool = False
 
     def count(self, frame: Frame, faces: Sequence[Landmarks], error: str | None) -> None:
         """Adds a frame."""
@@ -55,7 +57,7 @@ class Summary:
     @property
     def complete(self) -> bool:
         """Whether the source was read to its end and every result was written."""
-        return self.error is None and not self.failed and not self.sink_errors
+        return not self.stopped and self.error is None and not self.failed and not self.sink_errors
 
     def __str__(self) -> str:
         faces = "no face" if self.most == 0 else "1 face" if self.most == 1 else f"{self.most} faces"

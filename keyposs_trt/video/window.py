@@ -81,13 +81,13 @@ class WindowSink:
 
         with self._lock:
             picture, self._newest = self._newest, None
-        if self._ended:
-            self.close()
-        if self._ended or self.stop:
+        if self.stop:
             return
         try:
-            if picture is not None:
+            if picture is not None:  # also the last one of a stream that has ended: it may be the only one
                 self._show(picture)
+            if self._ended:
+                self.close()
             if self.open:
                 key = cv2.pollKey()
                 self.stop = self._gone() or (key != -1 and key & 0xFF in _LEAVE)

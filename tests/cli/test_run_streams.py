@@ -67,6 +67,21 @@ class Running:
         return self.process.returncode, out, err
 
 
+@pytest.fixture
+def started():
+    """Starts the verb; whatever a test does, nothing runs on after it."""
+    all_: list[Running] = []
+
+    def start(*arguments: object, **options: Any) -> Running:
+        all_.append(Running(*arguments, **options))
+        return all_[-1]
+
+    yield start
+    for running in all_:
+        running.process.kill()
+        running.process.communicate()
+
+
 def test_several_videos_go_into_one_file_of_lines_tagged_by_source(model, tmp_path, capsys):
     clips = [write_video(tmp_path / f"{name}.avi", 8 + n) for n, name in enumerate("abc")]
     lines = tmp_path / "all.jsonl"
@@ -90,11 +105,11 @@ def test_each_stream_gets_its_own_file_in_a_folder(model, tmp_path):
     assert [frames_of(pictures / f"{name}.avi") for name in "ab"] == [5, 5]
 
 
-def test_side_by_side_and_alone_the_landmarks_are_the_same(model, tmp_path):
+def test_side_by_side_and_alone_the_landmarks_are_the_same(tmp_path):
     clips = [write_video(tmp_path / f"{name}.avi", 20) for name in "abc"]
     together, alone = tmp_path / "together.jsonl", tmp_path / "alone.jsonl"
-    assert main(["run", *map(str, clips), "--json", str(together), "--model", model]) == 0
-    assert main(["run", str(clips[1]), "--json", str(alone), "--model", model]) == 0
+    assert main(["run", *map(str, clips), "--json", str(together), "--model", "face68-8"]) == 0
+    assert main(["run", str(clips[1]), "--json", str(alone), "--model", "face68-8"]) == 0
     one = [r["faces"] for r in records(together) if r["stream"] == 1]
     other = [r["faces"] for r in records(alone)]
     assert len(one) == len(other) == 20
@@ -104,10 +119,10 @@ def test_side_by_side_and_alone_the_landmarks_are_the_same(model, tmp_path):
         assert far <= 0.002  # the last digit of a batch may round otherwise
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_live_streams_with_every_file_closed(number, model, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_live_streams_with_every_file_closed(number, model, tmp_path, started):
     video, lines = tmp_path / "out", tmp_path / "live.jsonl"
-    running = Running(LIVE, f"{LIVE}&width=320", "-o", video, "--json", lines, "--model", model)
+    running = started(LIVE, f"{LIVE}&width=320", "-o", video, "--json", lines, "--model", model)
     wait_until(lambda: not running.alive or (lines.exists() and len(lines.read_text().splitlines()) > 20))
     code, _, err = running.end(number)
     assert (code, err.splitlines()[-1]) == (1, "interrupted; what was finished until then is kept.")
@@ -119,8 +134,8 @@ def test_a_signal_ends_live_streams_with_every_file_closed(number, model, tmp_pa
     assert all(frames_of(p) > 1 for p in films)
 
 
-def test_a_run_can_be_watched(model, tmp_path):
-    running = Running(LIVE, "-o", "preview:0", "--json", tmp_path / "live.jsonl", "--model", model, "--stats", "0.2", "--log", "json")
+def test_a_run_can_be_watched(model, tmp_path, started):
+    running = started(LIVE, "-o", "preview:0", "--json", tmp_path / "live.jsonl", "--model", model, "--stats", "0.2")
     assert running.process.stderr is not None
     url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+/)\n", running.process.stderr.readline())
     assert url is not None
@@ -151,17 +166,67 @@ def test_the_figures_of_a_run_are_written_at_its_end(model, tmp_path):
     assert stream["counters"]["frames_out"] == 12
     assert stream["state"] == "ended"
     assert stream["queues"]["frames"]["largest"] <= stream["queues"]["frames"]["size"]
-    assert main(["run", str(clip), "--stats-json", str(tmp_path / "no" / "folder" / "x.json"), "--model", model]) == 0
     (tmp_path / "file").write_text("x")
     assert main(["run", str(clip), "--stats-json", str(tmp_path / "file" / "x.json"), "--model", model]) == 1
 
 
-def test_a_service_manager_hears_when_the_run_is_ready_and_stops(model, tmp_path):
+def test_figures_overwrite_nothing(model, tmp_path, capsys):
+    clip = write_video(tmp_path / "clip.avi", 2)
+    before = clip.read_bytes()
+    film, lines = str(tmp_path / "film.avi"), str(tmp_path / "lines.jsonl")
+    for options, words in (
+        (["--stats-json", str(clip)], "would overwrite the source"),
+        (["-o", film, "--stats-json", film], "give two names"),
+        (["--json", lines, "--stats-json", lines], "give two names"),
+        (["--json", "-", "--stats-json", "-"], "cannot both go to standard output"),
+    ):
+        assert main(["run", str(clip), "--model", model, *options]) == 2
+        assert words in capsys.readouterr().err
+    assert clip.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.avi"]
+
+
+def test_figures_can_go_to_standard_output_alone(model, tmp_path, capsys):
+    clip = write_video(tmp_path / "clip.avi", 2)
+    assert main(["run", str(clip), "--model", model, "--stats-json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["streams"][0]["counters"]["frames_out"] == 2
+    assert "clip.avi: 2 frames" in err
+
+
+def test_json_logs_are_json_alone(model, tmp_path, started):
+    running = started(
+        LIVE, tmp_path / "none.png", "--json", tmp_path / "a.jsonl", "--model", model, "--log", "json", "--metrics", "0", "--stats", "0.2"
+    )
+    wait_until(lambda: not running.alive or ((tmp_path / "a.jsonl").exists() and (tmp_path / "a.jsonl").stat().st_size > 5000))
+    code, _, err = running.end(signal.SIGTERM)
+    assert code == 1
+    said = [json.loads(line) for line in err.splitlines()]
+    texts = "\n".join(record["text"] for record in said)
+    assert "There is no image" in texts
+    assert "serving at http://127.0.0.1:" in texts
+    assert said[-1]["level"] in ("info", "error")
+    assert "interrupted" in texts
+
+
+def test_pictures_are_one_stream_of_the_preview(model, tmp_path):
+    from keyposs_trt.cli.run import _previews
+    from keyposs_trt.video.contract import Source
+    from keyposs_trt.video.web import WebServer
+
+    server = WebServer("0")
+    sources = [Source("image", "a.png"), Source("test", "test://"), Source("image", "b.png"), Source("test", "test://")]
+    previews = _previews(server, sources)
+    assert previews[0] is previews[2]
+    assert [title for path, title in server.titles().items() if path.endswith(".mjpg")] == ["images", "test://", "test://#2"]
+
+
+def test_a_service_manager_hears_when_the_run_is_ready_and_stops(model, tmp_path, started):
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(60)
-        running = Running(LIVE, "--json", tmp_path / "live.jsonl", "--model", model, environment={"NOTIFY_SOCKET": address})
+        running = started(LIVE, "--json", tmp_path / "live.jsonl", "--model", model, environment={"NOTIFY_SOCKET": address})
         assert manager.recv(100) == b"READY=1"
         running.end(signal.SIGTERM)
         assert manager.recv(100) == b"STOPPING=1"

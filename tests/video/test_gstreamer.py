@@ -15,9 +15,10 @@ from gst_tools import children, need_gstreamer, open_files
 
 from keyposs_trt.errors import InputError
 from keyposs_trt.video import decoders, gstreamer
+from keyposs_trt.video.decoders import missing_elements
 from keyposs_trt.video.feeds import BrokenError
 from keyposs_trt.video.gdp import Caps, Header, parse_caps, parse_header
-from keyposs_trt.video.gstreamer import GstFeed, csi_pipeline, file_pipeline, rtsp_pipeline
+from keyposs_trt.video.gstreamer import GstFeed, csi_pipeline, file_pipeline, open_rtsp, rtsp_pipeline
 from keyposs_trt.video.sources import expand, open_source
 from keyposs_trt.video.streams import Label, Patience, StreamFrames
 
@@ -92,6 +93,22 @@ def test_without_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "install gstreamer1.0-tools" in raised.value.remedy
     with pytest.raises(InputError, match=r"^Camera 'csi://0' cannot be opened: there is no gst-launch-1\.0; install gstreamer1\.0-tools"):
         open_source(*expand("csi://0"))
+
+
+def test_without_an_element() -> None:
+    need_gstreamer()
+    with pytest.raises(BrokenError, match='no element "nosuch"') as raised:
+        feed(f"nosuch {BGR}")
+    assert raised.value.remedy.startswith("install gstreamer1.0-tools")
+    if not missing_elements(("nvarguscamerasrc",)):
+        pytest.skip("this is a Jetson")
+    with pytest.raises(InputError, match=r'no element "nvarguscamerasrc"; that takes a Jetson with nvidia-l4t-gstreamer installed\.$'):
+        open_source(*expand("csi://0"))
+
+
+def test_nobody_at_the_address() -> None:
+    with pytest.raises(BrokenError, match="connection refused"):
+        open_rtsp("rtsp://127.0.0.1:1/x", {}, 5.0, "software")
 
 
 def test_fifty_times_leave_no_process_and_no_descriptor() -> None:

@@ -97,6 +97,7 @@ def test_texts_that_make_no_sense(tmp_path: Path) -> None:
         (SOURCES[:2], [], "a.jsonl?rotate=5MB", "cameras and streams"),
         (face, [], str(tmp_path / "face.jpg"), "overwrite the source"),
         (face, [str(tmp_path)], None, "overwrite the source"),
+        (face, [f"{tmp_path}/out/?segment=5"], None, "segment is for videos; leave it out"),
         (SOURCES[1:2], [str(tmp_path / "x.mp4")], str(tmp_path / "x.mp4"), "both -o and --json"),
     ):
         with pytest.raises(UsageError, match=match):

@@ -429,3 +429,158 @@ def test_closing_a_pipeline_that_never_ran_does_nothing():
     pipeline.close()
     pipeline.stop()
     assert pipeline.summaries == []
+
+
+def test_leaving_a_loop_is_quick_when_results_wait(opens):
+    opens["0"] = Numbers(10**6, live=True)
+    start = time.monotonic()
+    for _ in VideoPipeline(camera(), Finds()):
+        time.sleep(0.2)  # all queues fill
+        break
+    assert time.monotonic() - start < module._PATIENCE / 2
+    wait_until(lambda: (alive("capture"), alive("core"), alive("delivery")) == (0, 0, 0))
+
+
+@pytest.mark.parametrize("way", ["stop", "close"])
+def test_a_pipeline_that_was_stopped_before_it_runs_ends_at_once(opens, way):
+    opens["0"] = Numbers(10**6, live=True)
+    pipeline = VideoPipeline(camera(), Finds())
+    getattr(pipeline, way)()
+    (summary,) = pipeline.run()
+    assert summary.stopped
+    assert not summary.complete
+
+
+def test_a_second_run_is_refused_and_does_not_disturb_the_first(opens):
+    opens["0"] = Numbers(10**6, live=True, gate=lambda _: time.sleep(0.001))
+    sink = Keeps()
+    pipeline = VideoPipeline(camera(), Finds(), sink)
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    wait_until(lambda: len(sink.results) > 2)
+    with pytest.raises(UsageError, match="runs once"):
+        pipeline.run()
+    before = len(sink.results)
+    wait_until(lambda: len(sink.results) > before + 2)
+    pipeline.stop()
+    runner.join(20)
+
+
+def test_every_source_has_a_summary_also_when_it_was_stopped_before_its_turn(opens):
+    names = [f"{i}.mp4" for i in range(5)]
+    opens.update({name: Numbers(10**6, gate=lambda _: time.sleep(0.001)) for name in names})
+    kept: dict[str, Keeps] = {}
+    pipeline = VideoPipeline([video(n) for n in names], Finds(), sinks(kept), at_once=2)
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    wait_until(lambda: len(kept) == 2 and all(len(k.results) > 2 for k in kept.values()))
+    pipeline.stop()
+    runner.join(20)
+    assert sorted(s.source.name for s in pipeline.summaries) == names
+    assert all(s.stopped for s in pipeline.summaries)
+    assert {k.state for k in kept.values()} == {"closed"}
+    assert {s["state"] for s in pipeline.statistics.snapshot()["streams"]} == {"ended"}
+
+
+@pytest.mark.parametrize("what", ["on_end", "sinks", "draws"])
+def test_mistakes_of_the_caller_end_the_run_with_an_error_not_with_a_hang(opens, what):
+    opens["clip.mp4"] = Numbers(40)
+
+    def fail(_):
+        raise ZeroDivisionError
+
+    class Undecided(Keeps):
+        draws = property(fail)  # type: ignore[assignment]
+
+        def __init__(self):
+            self.results = []
+
+    if what == "on_end":
+        with pytest.raises(ZeroDivisionError):
+            VideoPipeline(video(), Finds(), on_end=fail).run()
+        return
+    sink = Undecided() if what == "draws" else Keeps()
+    try:
+        summaries = VideoPipeline(video(), Finds(), lambda *_: sink if what == "sinks" else [sink]).run()
+    except ZeroDivisionError:
+        return
+    assert summaries[0].sink_errors
+
+
+def test_a_sink_that_hangs_does_not_hang_the_end(opens, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.5)
+    opens["0"] = Numbers(10**6, live=True, gate=lambda _: time.sleep(0.001))
+    go = threading.Event()
+    hung = threading.Event()
+    pipeline = VideoPipeline(camera(), Finds(), Keeps(lambda _: (hung.set(), go.wait(60))))
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    hung.wait(20)
+    pipeline.stop()
+    runner.join(20)
+    assert not runner.is_alive()
+    go.set()
+
+
+def test_an_error_of_the_only_source_ends_the_loop_with_it(opens):
+    error = InputError("It breaks off.")
+
+    def gate(i):
+        if i == 3:
+            raise error
+
+    opens["clip.mp4"] = Numbers(9, gate=gate)
+    found = []
+    with pytest.raises(InputError, match="It breaks off"):
+        found.extend(r.frame.index for r in VideoPipeline(video(), Finds()))
+    assert found == [0, 1, 2]
+
+
+def test_of_several_sources_the_error_of_one_is_logged(opens, caplog):
+    opens["bad.mp4"], opens["good.mp4"] = InputError("It is damaged."), Numbers(3)
+    assert len(list(VideoPipeline([video("bad.mp4"), video("good.mp4")], Finds()))) == 3
+    assert "bad.mp4: It is damaged." in caplog.text
+
+
+def test_a_sink_of_a_live_stream_that_fails_is_logged_at_once(opens, caplog):
+    opens["0"] = Numbers(10**6, live=True, gate=lambda _: time.sleep(0.0005))
+    good = Keeps()
+    pipeline = VideoPipeline(camera(), Finds(), lambda *_: [Keeps(raises_at(2, OutputError("Full."))), good])
+    runner = threading.Thread(target=pipeline.run)
+    runner.start()
+    wait_until(lambda: "0: Full." in caplog.text)
+    assert runner.is_alive()
+    pipeline.stop()
+    runner.join(20)
+    assert good.state == "closed"
+
+
+def test_a_callback_that_fails_does_not_end_the_stream(opens, caplog):
+    def source(report):
+        return Numbers(4, live=False, gate=lambda i: i == 1 and report(Event("resized", "Now it is larger.")))
+
+    opens["clip.mp4"] = source
+
+    def fail(source, event):
+        raise ZeroDivisionError
+
+    (summary,) = VideoPipeline(video(), Finds(), on_event=fail).run()
+    assert (summary.frames, summary.error) == (4, None)
+    assert "could not be told" in caplog.text
+
+
+def test_a_sink_and_a_loop_do_not_go_together(opens):
+    opens["clip.mp4"] = Numbers(2)
+    with pytest.raises(UsageError, match="cannot be iterated"):
+        next(iter(VideoPipeline(video(), Finds(), Keeps())))
+
+
+def test_of_thousands_of_videos_the_figures_of_the_last_are_kept(opens):
+    names = [f"{i}.mp4" for i in range(300)]
+    opens.update({name: Numbers(2) for name in names})
+    pipeline = VideoPipeline([video(n) for n in names], Finds())
+    assert len(pipeline.run()) == 300
+    snapshot = pipeline.statistics.snapshot()
+    assert len(snapshot["streams"]) <= 80
+    assert snapshot["earlier"]["streams"] + len(snapshot["streams"]) == 300
+    assert snapshot["earlier"]["frames_out"] + sum(s["counters"]["frames_out"] for s in snapshot["streams"]) == 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,23 @@ def test_a_file_that_stands_still(tmp_path: Path) -> None:
     room.check(2 * enough)
     with pytest.raises(OutputError, match=r"a\.mp4' does not grow"):
         room.check(2 * enough + 20)
+
+
+def test_a_limit_of_file_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x" * 1000)
+    free = 1 << 40
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (RESERVE, RESERVE))
+    room = Room(path, path, (640, 480))
+    with pytest.raises(OutputError, match=r"plays; raise the limit of file size \(ulimit -f\)"):
+        room.check(5)
+    free = 1000
+    with pytest.raises(OutputError, match="make room on its disk"):
+        room.check(5)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    free = 1 << 40
+    room.check(5)
 
 
 def test_a_disk_that_fills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

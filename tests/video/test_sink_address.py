@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from keyposs_trt.errors import UsageError
 from keyposs_trt.video.sink_address import SinkSpec, one_of_each, parse_sink, seconds, size
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -37,10 +42,13 @@ from keyposs_trt.video.sink_address import SinkSpec, one_of_each, parse_sink, se
         ("http://[::1]", SinkSpec("preview", "[::1]:8080")),
         ("a.mp4?segment=10min", SinkSpec("path", "a.mp4", segment=600)),
         ("a.jsonl?rotate=100MB", SinkSpec("path", "a.jsonl", rotate=100_000_000)),
+        ("a.mp4?segment=10min&", SinkSpec("path", "a.mp4", segment=600)),
         ("out/?segment=90&rotate=1", SinkSpec("path", "out/", 90, 1)),
         ("file:a?segment=1.5h", SinkSpec("path", "a", 5400)),
         ("what?.mp4", SinkSpec("path", "what?.mp4")),
-        ("a.mp4?x=1", SinkSpec("path", "a.mp4?x=1")),
+        ("a.mp4?x", SinkSpec("path", "a.mp4?x")),
+        ("a?x=1/b.mp4", SinkSpec("path", "a?x=1/b.mp4")),
+        ("out?x=1/", SinkSpec("path", "out?x=1/")),
         ("a?segment=5?segment=6", SinkSpec("path", "a?segment=5", 6)),
     ],
 )
@@ -58,13 +66,20 @@ def test_places(text: str, spec: SinkSpec) -> None:
         ("preview:x", "no address"),
         ("preview:99999", "no address"),
         ("http://host:1/path", "no address"),
-        ("a.mp4?segment=", "no time"),
-        ("a.mp4?segment=0", "no time"),
-        ("a.mp4?segment=-5", "no time"),
-        ("a.mp4?segment=nan", "no time"),
-        ("a.mp4?segment=5MB", "no time"),
-        ("a.jsonl?rotate=5min", "no size"),
-        ("a.jsonl?rotate=1e400", "no size"),
+        ("a.mp4?segment=", "option 'segment' takes a time such as 600, 10min or 1h, not ''"),
+        ("a.mp4?segment=0", "a time"),
+        ("a.mp4?segment=-5", "a time"),
+        ("a.mp4?segment=nan", "a time"),
+        ("a.mp4?segment=5MB", "a time"),
+        ("a.mp4?segment=5=6", "a time .* not '5=6'"),
+        ("a.mp4?segment=5/6", "a time .* not '5/6'"),
+        ("a.jsonl?rotate=5min", "option 'rotate' takes a size such as 500kB, 100MB or 1GB, not '5min'"),
+        ("a.jsonl?rotate=1e400", "a size"),
+        ("a.mp4?foo=1", r"^'a\.mp4\?foo=1' takes no option 'foo'; there are segment and rotate\.$"),
+        ("a.jsonl?rotat=100MB", "no option 'rotat'"),
+        ("out/?segments=5", "no option 'segments'"),
+        ("a.mp4?segment=5&foo=1", "no option 'foo'"),
+        ("file:a.mp4?Segment=5", "no option 'Segment'"),
     ],
 )
 def test_places_that_make_no_sense(text: str, match: str) -> None:
@@ -73,13 +88,18 @@ def test_places_that_make_no_sense(text: str, match: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_what_is_there_may_be_called_as_it_likes(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4?x=1").write_text("")
+    assert parse_sink(f"{tmp_path}/a.mp4?x=1") == SinkSpec("path", f"{tmp_path}/a.mp4?x=1")
+
+
 def test_units() -> None:
-    assert [seconds(t) for t in ("2", "2s", "2 min", "2m", ".5h", "1.H")] == [2, 2, 120, 120, 1800, 3600]
-    assert [size(t) for t in ("2", "2B", "2kB", "2 MB", "1.5GB", "2KiB", "1MiB", "1gib", "0.1")] == [
+    assert [seconds(t, "x") for t in ("2", "2s", "2 min", "2m", ".5h", "1.H")] == [2, 2, 120, 120, 1800, 3600]
+    assert [size(t, "x") for t in ("2", "2B", "2kB", "2 MB", "1.5GB", "2KiB", "1MiB", "1gib", "0.1")] == [
         2, 2, 2000, 2_000_000, 1_500_000_000, 2048, 2**20, 2**30, 1,
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="no size"):
-        size("9" * 400)
+    with pytest.raises(UsageError, match="The option 'x' takes a size"):
+        size("9" * 400, "x")
 
 
 def test_one_of_each() -> None:

@@ -78,11 +78,24 @@ def test_outs_that_make_no_sense(tmp_path: Path) -> None:
         plan_outputs(two[:1], str(tmp_path / "x.mp4"))
     with pytest.raises(UsageError, match="may end in"):
         plan_outputs([Source("video", "a.mp4")], str(tmp_path / "x.webm"))
-    with pytest.raises(OutputError, match="Cannot write to folder"):
-        plan_outputs(two, str(tmp_path / "file" / "below"))
+    for out in (tmp_path / "file" / "x.jpg", tmp_path / "file" / "below" / "x.jpg"):
+        with pytest.raises(OutputError, match=rf"Cannot write to folder '{out.parent}': '{tmp_path}/file' is a file, no folder; give"):
+            plan_outputs(two[:1], str(out))
     with pytest.raises(OutputError, match="Cannot write to folder"):
         plan_outputs(two, "/proc")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_suffix_that_nobody_knows_makes_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out.foo"
+    for sources in ([image("a.jpg")], [image("a.jpg"), image("b.jpg")], [Source("rtsp", "rtsp://cam1/s")]):
+        with pytest.raises(UsageError, match=rf"'{out}' is of no known .*\.avi, .*\.png.*, and '{out}/' is a folder\.$"):
+            plan_outputs(sources, str(out))
+    assert not out.exists()
+    assert plan([image("a.jpg")], tmp_path / "take.2024", tmp_path) == ["take.2024/a.jpg"]
+    assert plan([image("a.jpg")], tmp_path / ".hidden", tmp_path) == [".hidden/a.jpg"]
+    assert plan([image("a.jpg")], f"{out}/", tmp_path) == ["out.foo/a.jpg"]
+    assert plan([image("a.jpg")], out, tmp_path) == ["out.foo/a.jpg"]  # now it is there
 
 
 def test_a_pipe_or_an_endless_name_is_refused_before_the_work(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keyposs_trt.errors import InputError
+from keyposs_trt.errors import InputError, UsageError
 from keyposs_trt.video.capture import VideoFrames
 from keyposs_trt.video.contract import Event, Source
 from keyposs_trt.video.sources import ImageFrames, expand, open_source
@@ -101,7 +101,29 @@ def test_what_is_not_there(folder: Path) -> None:
     for argument, words in (("empty", "no image or video in folder"), ("*.gif", "matches"), ("*.txt", "matches")):
         with pytest.raises(InputError, match=words):
             expand(str(folder / argument))
+    for name in ("none", "none.txt"):
+        with pytest.raises(InputError, match=rf"^There is no file or folder '{folder}/{name}'; check the path\.$"):
+            open_source(*expand(f"{folder}/{name}"))
+    with pytest.raises(UsageError, match="An empty name is no source"):
+        expand("")
     assert expand(str(folder / "none.jpg")) == [Source("image", str(folder / "none.jpg"))]  # refused when it is opened
+
+
+def test_options_behind_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for argument, address in (
+        ("clip.mp4#decoder=software", f"file://{folder}/clip.mp4#decoder=software"),
+        ("clip.mp4?decoder=software", f"file://{folder}/clip.mp4#decoder=software"),
+        ("/dev/null#width=640&height=480", "camera:///dev/null#width=640&height=480"),
+        ("0?width=640", "camera:0#width=640"),
+    ):
+        with pytest.raises(UsageError) as raised:
+            expand(argument)
+        assert str(raised.value) == f"A plain path or number takes no options; write '{address}'."
+        assert expand(address)
+    (folder / "clip.mp4#a=1.mp4").write_text("x")
+    assert expand("clip.mp4#a=1.mp4") == [Source("video", "clip.mp4#a=1.mp4")]
+    assert expand("none.mp4#a=1.mp4") == [Source("video", "none.mp4#a=1.mp4")]  # refused when it is opened
 
 
 def test_open_source(tmp_path: Path) -> None:

@@ -53,15 +53,12 @@ def random_crop(
     turn = float(np.clip(rng.standard_normal(), -how.angle_limit, how.angle_limit) * how.angle)
     angle = np.deg2rad(turn) if rng.random() < how.rotate else 0.0
     matrix = crop_matrix(square.astype(np.float32), size, float(angle))
-    if how.stretch:
-        matrix = _stretched(matrix, size, rng.normal(0, how.stretch), rng.uniform(0, np.pi))
     mirrored = rng.random() < how.flip
     if mirrored:
         matrix = np.array([[-1, 0, size - 1], [0, 1, 0]], np.float64) @ np.vstack([matrix, [0, 0, 1]])
         points = points[flip_pairs]
     border = _BORDERS[rng.integers(3)] if how.borders else cv2.BORDER_CONSTANT
-    back = np.abs(np.linalg.inv(matrix[:, :2])).sum(1).max() * size / square[2]
-    reach = np.array([1, 1, back])  # the square that holds the turned and stretched one
+    reach = np.array([1, 1, abs(np.cos(angle)) + abs(np.sin(angle))])  # the square that holds the turned one
     region, to_image = shrunk_region(image, square * reach, size)
     warp = matrix[:, :2] @ to_image
     warp[:, 2] += matrix[:, 2]
@@ -69,16 +66,6 @@ def random_crop(
         return np.zeros((size, size, 3), np.uint8), transform(matrix, points), mirrored
     crop = cv2.warpAffine(region, warp, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
     return np.asarray(crop, np.uint8), transform(matrix, points), mirrored
-
-
-def _stretched(matrix: NDArray[np.float64], size: int, amount: float, direction: float) -> NDArray[np.float64]:
-    """The crop's matrix with the face longer by exp(amount) along a direction (radians) and shorter across, about the crop's centre."""
-    c, s = np.cos(direction), np.sin(direction)
-    axes = np.array([[c, -s], [s, c]])
-    linear = axes @ np.diag([np.exp(amount), np.exp(-amount)]) @ axes.T
-    out = linear @ matrix
-    out[:, 2] += (np.eye(2) - linear) @ np.full(2, (size - 1) / 2)
-    return out
 
 
 def random_pixels(image: torch.Tensor, rng: np.random.Generator, how: AugmentRecipe) -> torch.Tensor:
