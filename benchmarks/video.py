@@ -75,6 +75,36 @@ def work(sources: list[str], model: str, threads: int, out: str) -> dict[str, An
     }
 
 
+def one_thread(clip: str, model: str, out: str) -> dict[str, Any]:
+    """The same work in one thread, one step after the other: milliseconds a frame of everything but the detector and the network."""
+    from types import SimpleNamespace
+
+    import cv2
+
+    from keyposs_trt import Landmarker
+    from keyposs_trt.video.contract import FrameResult, Source
+    from keyposs_trt.video.core import Core
+    from keyposs_trt.video.json_sinks import JsonSink
+    from keyposs_trt.video.jsonl import JsonLines
+    from keyposs_trt.video.sources import open_source
+    from keyposs_trt.video.statistics import Statistics
+    from keyposs_trt.video.tracking import FaceTracker
+
+    cv2.setNumThreads(1)
+    source, statistics = Source("video", clip), Statistics().stream(clip)
+    with Landmarker.load(model, threads=1) as landmarker, JsonLines(out) as records:
+        sink, core = JsonSink(records), Core(landmarker)
+        job = SimpleNamespace(finder=FaceTracker(max_faces=1, lost_score=landmarker.spec.lost_score), statistics=statistics)
+        count, start = 0, time.perf_counter()
+        for frame in open_source(source):
+            ((faces, error),) = core([(job, frame)])
+            sink.write(FrameResult(source, 0, frame, faces, landmarker.scheme.name, error), None)
+            count += 1
+        seconds = time.perf_counter() - start
+    stages = statistics.snapshot()["stages"]
+    return {"overhead": 1e3 * (seconds - stages["infer"]["seconds"] - stages["detect"]["seconds"]) / count}
+
+
 def figure(values: list[float]) -> str:
     return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -88,31 +118,27 @@ def against(args: argparse.Namespace, cpus: int, folder: str) -> None:
             runs.setdefault(FACEMESH, []).append(child(command, cpus))
         for model in args.models:
             runs.setdefault(model, []).append(child(own_command([args.clip], model, cpus, folder), cpus))
+            runs[model][-1] |= child([*own_command([args.clip], model, 1, folder), "--one-thread"], 1)
             runs.setdefault(f"{model}, two streams", []).append(child(own_command([args.clip, args.copy], model, cpus, folder), cpus))
     print(f"\n{cpus} processor{'s' * (cpus > 1)} and thread{'s' * (cpus > 1)}, {args.rounds} rounds\n")
-    print("| | frames a second | over MediaPipe | everything but detector and network, ms a frame | faces in frames |")
+    print("| | frames a second | over MediaPipe | everything but detector and network, ms a frame in one thread | faces in frames |")
     print("|---|---|---|---|---|")
     for name, found in runs.items():
         if name.endswith("two streams"):
             continue
         fps = [r["fps"] for r in found]
         ratio = figure([a / b["fps"] for a, b in zip(fps, runs[FACEMESH], strict=True)]) if FACEMESH in runs else "-"
-        rest = figure([overhead(r["stages"]) for r in found]) if "stages" in found[0] else "-"
+        rest = figure([r["overhead"] for r in found]) if "overhead" in found[0] else "-"
         print(f"| {name} | {figure(fps)} | {ratio} | {rest} | {found[0]['with_faces']} of {found[0]['frames']} |")
     for model in args.models:
         one, two = ([r["seconds"] for r in runs[name]] for name in (model, f"{model}, two streams"))
         print(f"\n{model}: two streams take {figure([b / (2 * a) for a, b in zip(one, two, strict=True)])} times twice one stream")
-        print("stages, mean ms a frame: " + stages_of(runs[model]))
+        print("stages side by side, waits included, mean ms: " + stages_of(runs[model]))
 
 
 def stages_of(runs: list[dict[str, Any]]) -> str:
     names = runs[0]["stages"]
     return "  ".join(f"{name} {np.median([r['stages'][name]['mean_ms'] for r in runs]):.3f}" for name in names if name != "latency")
-
-
-def overhead(stages: dict[str, dict[str, float]]) -> float:
-    """Milliseconds a frame outside the detector and the network."""
-    return sum(times["mean_ms"] for name, times in stages.items() if name not in ("detect", "infer", "latency"))
 
 
 def live(args: argparse.Namespace, cpus: int, folder: str) -> None:
@@ -141,7 +167,11 @@ def main() -> None:
     parser.add_argument("--live", type=int, default=300, metavar="FRAMES", help="frames of the live source")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="the interpreter of MediaPipe's environment")
     parser.add_argument("--worker", metavar="OUT", help=argparse.SUPPRESS)
+    parser.add_argument("--one-thread", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.one_thread:
+        print(json.dumps(one_thread(args.clip[0], args.models[0], args.worker)))
+        return
     if args.worker:
         print(json.dumps(work(args.clip, args.models[0], args.cpus[0], args.worker)))
         return

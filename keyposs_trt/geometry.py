@@ -7,6 +7,7 @@ crop and mirroring the image agree.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -28,9 +29,11 @@ def square_of_box(boxes: ArrayLike, scale: float = 1.25) -> NDArray[np.float32]:
         [..., 3] float32: centre x, centre y, side (at least 1 pixel).
     """
     b = np.asarray(boxes, np.float32)
-    centre = (b[..., :2] + b[..., 2:]) / 2
-    side = np.maximum((b[..., 2:] - b[..., :2]).max(-1), 0) * scale
-    return np.concatenate([centre, np.maximum(side, 1)[..., None]], -1).astype(np.float32)
+    low, high = b[..., :2], b[..., 2:]
+    out = np.empty((*b.shape[:-1], 3), np.float32)
+    out[..., :2] = (low + high) / 2
+    out[..., 2] = np.maximum((high - low).max(-1) * np.float32(scale), 1)
+    return out
 
 
 def box_of_points(points: ArrayLike) -> NDArray[np.float32]:
@@ -51,17 +54,19 @@ def crop_matrix(square: Sequence[float] | NDArray[np.float32], size: int, angle:
         [2, 3] float64 matrix M with crop = M @ (x, y, 1).
     """
     cx, cy, side = (float(v) for v in square)
-    k = size / side
-    c, s = k * np.cos(angle), k * np.sin(angle)
-    linear = np.array([[c, s], [-s, c]])
-    shift = (size - 1) / 2 - linear @ (cx, cy)
-    return np.concatenate([linear, shift[:, None]], 1)
+    k, middle = size / side, (size - 1) / 2
+    c, s = k * math.cos(angle), k * math.sin(angle)
+    return np.array([[c, s, middle - c * cx - s * cy], [-s, c, middle + s * cx - c * cy]])
 
 
 def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of affine maps [..., 2, 3]."""
-    inverse = np.linalg.inv(matrix[..., :2])
-    return cast("NDArray[np.float64]", np.concatenate([inverse, -inverse @ matrix[..., 2:]], -1))
+    (a, b, x), (c, d, y) = np.moveaxis(matrix, (-2, -1), (0, 1))
+    scale = 1 / (a * d - b * c)
+    out = np.empty(np.shape(matrix))
+    out[..., 0, 0], out[..., 0, 1], out[..., 0, 2] = d * scale, -b * scale, (b * y - d * x) * scale
+    out[..., 1, 0], out[..., 1, 1], out[..., 1, 2] = -c * scale, a * scale, (c * x - a * y) * scale
+    return out
 
 
 def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float32]:

@@ -137,7 +137,8 @@ class Landmarker:
             boxes: for each image its boxes, or None to let the detector find them; None to do so for all.
             max_faces: as for one image, of each image.
             min_score: as for one image.
-            lap: is told the seconds that ``crop`` and ``infer`` took; crops that are made on the GPU count as ``infer``.
+            lap: is told, as soon as they are over, the seconds that ``crop`` and ``infer`` took; crops that are made on the GPU count as
+                ``infer``.
 
         Returns:
             For each image the list of its faces.
@@ -154,14 +155,17 @@ class Landmarker:
         squares = [square_of_box(image_boxes, self.spec.crop_scale) for image_boxes, _ in found]
         if self._frames is not None:
             between = time.perf_counter()
+            if lap is not None:
+                lap("crop", between - start)
             outputs, matrices = self._frames.on_frames(pictures, squares)
         else:
             cut = [crop_faces(p, s, self.spec.input_size) for p, s in zip(pictures, squares, strict=True) if not isinstance(p, DeviceFrame)]
-            crops, matrices = (np.concatenate(parts) for parts in zip(*cut, strict=True))
+            crops, matrices = cut[0] if len(cut) == 1 else (np.concatenate(parts) for parts in zip(*cut, strict=True))
             between = time.perf_counter()
+            if lap is not None:
+                lap("crop", between - start)
             outputs = self._run(crops)
         if lap is not None:
-            lap("crop", between - start)
             lap("infer", time.perf_counter() - between)
         faces = iter(_in_image(outputs, matrices))
         out = []
@@ -214,7 +218,7 @@ class Landmarker:
 
     def _result(self, face: tuple[Any, ...], box: NDArray[np.float32], score: float | None) -> Landmarks:
         points, scores, covariance = face
-        return Landmarks(points, scores, covariance, box, float(scores.mean()) if score is None else score, self.scheme.name)
+        return Landmarks(points, scores, covariance, box, float(scores.sum()) / len(scores) if score is None else score, self.scheme.name)
 
 
 def _in_image(outputs: Outputs, matrices: NDArray[np.float64]) -> zip[tuple[Any, ...]]:
@@ -266,7 +270,9 @@ def check_boxes(boxes: ArrayLike) -> NDArray[np.float32]:
         return np.zeros((0, 4), np.float32)
     if b.ndim != 2 or b.shape[1] != 4:
         raise UsageError(f"Boxes must be [F, 4], x1 y1 x2 y2 in pixels, not {list(b.shape)}; write one box as [[x1, y1, x2, y2]].")
-    for i, row in enumerate(b):
+    if np.isfinite(b).all() and (b[:, 2:] - b[:, :2]).min() >= 1:
+        return b
+    for i, row in enumerate(b):  # which one it is
         if not np.isfinite(row).all():
             raise UsageError(f"Box {i} is not finite: {row.tolist()}.")
         if min(row[2:] - row[:2]) < 1:

@@ -11,7 +11,7 @@ from keyposs_trt.errors import KeypossError
 from keyposs_trt.video.tracking import Detect, Locate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,10 +65,12 @@ class Core:
 
     Args:
         landmarker: the network and the detector; the detector may be None where no finder asks for it.
+        meanwhile: called when the network is about to run.
     """
 
-    def __init__(self, landmarker: BatchLandmarker) -> None:
+    def __init__(self, landmarker: BatchLandmarker, meanwhile: Callable[[], object] = lambda: None) -> None:
         self._landmarker = landmarker
+        self._meanwhile = meanwhile
 
     def __call__(self, frames: Sequence[tuple[Job, Frame]]) -> list[tuple[Sequence[Landmarks], str | None]]:
         """The faces of each frame, and the sentence of the error that kept them from being found, or None."""
@@ -137,6 +139,8 @@ class Core:
         def lap(stage: Stage, seconds: float) -> None:
             for opened in waiting:
                 opened.job.statistics.time(stage, seconds / len(waiting))
+            if stage == "crop":
+                self._meanwhile()
 
         boxes = [w.request.boxes for w in waiting if isinstance(w.request, Locate)]
         return self._landmarker.batch([w.frame.image for w in waiting], boxes, lap=lap)

@@ -124,6 +124,7 @@ class VideoPipeline:
         self._failure: BaseException | None = None
         self._figures: dict[int | str, StreamStatistics] = {}
         self._busy_since: float | None = None
+        self._found: list[tuple[Delivery, Found]] = []  # not handed over yet; of the core's thread alone
         self._core: Thread | None = None  # ends after all deliveries
 
     def run(self, tick: Callable[[], object] = lambda: None) -> list[Summary]:
@@ -247,7 +248,7 @@ class VideoPipeline:
             for lane, delivery in self._pairs:
                 delivery.start()
                 lane.start()
-            self._core = Thread(target=self._run_core, args=(Core(landmarker), collected), name="core", daemon=True)
+            self._core = Thread(target=self._run_core, args=(Core(landmarker, self._hand_over), collected), name="core", daemon=True)
             self._core.start()
         except BaseException:
             for _, delivery in self._pairs:  # no core will
@@ -317,12 +318,13 @@ class VideoPipeline:
     def _run_core(self, core: Core, collected: Line[FrameResult] | None) -> None:
         """The core's thread, until every source has ended."""
         try:
-            while (frames := self._round()) is not None:
+            while (frames := self._next_frames()) is not None:
                 if frames:
                     self._work_on(core, frames)
         except BaseException as e:  # noqa: BLE001 (handed to the thread that waits for the end)
             self._failed(e)
         finally:
+            self._hand_over()
             for _, delivery in self._pairs:
                 delivery.results.close()
             for _, delivery in self._pairs:
@@ -336,8 +338,19 @@ class VideoPipeline:
                 collected.close()
             self._done.set()
 
-    def _round(self) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
-        """One frame of each stream that has one, and whose results somebody takes; waits for the first. None when all have ended."""
+    def _next_frames(self) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
+        """As ``_round``, waiting for a frame only when all results are handed over."""
+        if self._found and (frames := self._round(wait=False)):
+            return frames
+        self._hand_over()
+        return self._round()
+
+    def _round(self, wait: bool = True) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
+        """One frame of each stream that has one, and whose results somebody takes; None when all have ended.
+
+        Args:
+            wait: for the first frame, instead of returning an empty list.
+        """
         with self._lock:
             while True:
                 taken: list[tuple[Delivery, Stream, contract.Frame]] = []
@@ -349,10 +362,13 @@ class VideoPipeline:
                     moved = True
                     if isinstance(item, End):
                         with suppress(ClosedError):
+                            for result in [found for owner, found in self._found if owner is delivery]:  # they come before the end
+                                delivery.results.append_held(result)
                             delivery.results.append_held(item)
+                        self._found = [pair for pair in self._found if pair[0] is not delivery]
                     else:
                         taken.append((delivery, *item))
-                if taken or moved:
+                if taken or moved or not wait:
                     return taken
                 if all(lane.frames.closed and not len(lane.frames) for lane, _ in self._pairs):
                     return None
@@ -363,9 +379,19 @@ class VideoPipeline:
         found = core([(stream, frame) for _, stream, frame in frames])
         self._busy_since = None
         for (delivery, stream, frame), (faces, error) in zip(frames, found, strict=True):
+            self._found.append((delivery, Found(stream, frame, faces, error)))
+
+    def _hand_over(self) -> None:
+        """Gives the results of the last round to those who write them.
+
+        That is done when the network begins to run, for it needs no interpreter: any earlier, writers would fight with the core for it
+        while the next crops are made.
+        """
+        found, self._found = self._found, []
+        for delivery, result in found:
             with suppress(ClosedError):
-                delivery.results.put_last(Found(stream, frame, faces, error))
-            stream.statistics.queue("results", len(delivery.results), delivery.results.size)
+                delivery.results.put_last(result)
+            result.stream.statistics.queue("results", len(delivery.results), delivery.results.size)
 
     def _failed(self, error: BaseException) -> None:
         """An error that nobody but the caller of ``run`` can mend."""
