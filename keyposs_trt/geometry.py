@@ -61,18 +61,17 @@ def crop_matrix(square: Sequence[float] | NDArray[np.float32], size: int, angle:
 
 def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of affine maps [..., 2, 3]."""
-    (a, b, x), (c, d, y) = np.moveaxis(matrix, (-2, -1), (0, 1))
-    scale = 1 / (a * d - b * c)
-    out = np.empty(np.shape(matrix))
-    out[..., 0, 0], out[..., 0, 1], out[..., 0, 2] = d * scale, -b * scale, (b * y - d * x) * scale
-    out[..., 1, 0], out[..., 1, 1], out[..., 1, 2] = -c * scale, a * scale, (c * x - a * y) * scale
-    return out
+    rows = []
+    for a, b, x, c, d, y in np.reshape(matrix, (-1, 6)).tolist():  # there are few: plain numbers are quicker than arrays of them
+        scale = 1 / (a * d - b * c)
+        rows.append((d * scale, -b * scale, (b * y - d * x) * scale, -c * scale, a * scale, (c * x - a * y) * scale))
+    return np.array(rows, np.float64).reshape(np.shape(matrix))
 
 
 def transform(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float32]:
     """Points [..., L, 2] through affine maps [..., 2, 3], as float32."""
-    p = np.asarray(points, np.float64)
-    out = p @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+    out = np.asarray(points, np.float64) @ matrix[..., :2].swapaxes(-1, -2)
+    out += matrix[..., None, :, 2]
     return cast("NDArray[np.float32]", out.astype(np.float32))
 
 

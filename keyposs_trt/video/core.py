@@ -47,12 +47,13 @@ class Job(Protocol):
 
 @dataclass(slots=True)
 class _Open:
-    """A frame being worked on, and the request its finder waits for; ``None`` when it is done."""
+    """A frame being worked on, the request its finder waits for, None when it is done, and the seconds the finder took so far."""
 
     job: Job
     frame: Frame
     step: Step
     request: Locate | Detect | None
+    tracking: float = 0.0
     faces: Sequence[Landmarks] = ()
     error: str | None = None
 
@@ -95,7 +96,9 @@ class Core:
             opened.request, opened.faces = None, done.value
         except Exception as e:  # noqa: BLE001 (whatever a finder stumbles over, the stream goes on)
             self._fail(opened, e)
-        opened.job.statistics.time("track", time.perf_counter() - start)
+        opened.tracking += time.perf_counter() - start
+        if opened.request is None:
+            opened.job.statistics.time("track", opened.tracking)
 
     def _fail(self, opened: _Open, error: Exception) -> None:
         opened.step.close()
