@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
         )
         report.watch(pipeline)
         if not report.interrupted:
-            outputs.wait()
+            with suppress(KeyboardInterrupt):  # all is done; another way to close the window
+                outputs.wait()
     report.close(args.json)
     if args.stats_json is not None:
         import json

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 QUEUE = 4  # frames of a file that wait at most, on each side of the core
 AT_ONCE = 4  # finite sources that are open at a time
-_TICK = 0.05  # seconds between two looks of the main thread
+_TICK = 0.03  # seconds between two looks of the main thread
 _PATIENCE = 20.0  # seconds for a thread to end; one that hangs in a driver or in a pipe nobody reads is left behind
 
 _log = logging.getLogger(__name__)
