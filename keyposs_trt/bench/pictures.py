@@ -121,6 +121,8 @@ def open_pictures(path: str | None = None) -> Image | Video:
     if len(sources) > 1 or stat.S_ISDIR(file_mode(path)):
         raise UsageError(f"'{path}' stands for {len(sources)} files; name one image or video file.")
     (source,) = sources
+    if source.kind not in ("image", "video"):
+        raise UsageError(f"A stream ('{source.name}') cannot be timed, as it waits for its next frame; give an image or a video file.")
     if not stat.S_ISREG(file_mode(source.name)):
         raise InputError(f"There is no file '{path}'; name an image or a video file.")
     return Image(source.name) if source.kind == "image" else Video(source)

@@ -12,6 +12,7 @@ from keyposs_trt.cli.arguments import whole_number
 from keyposs_trt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Sequence
 
     from keyposs_trt.cli.run_report import Say
@@ -92,11 +93,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; 1 if a source could not be read or broke off, a result could not be written, or on an interruption."""
+    from keyposs_trt.video.logs import configure, restore
+
+    log = configure(args.log, "debug" if args.debug else "info")
+    try:
+        return _run(args, log)
+    finally:
+        restore()
+
+
+def _run(args: argparse.Namespace, log: logging.Logger) -> int:
     from keyposs_trt.cli.output import write_text
     from keyposs_trt.cli.run_report import Report, Say
     from keyposs_trt.files import require_writable
     from keyposs_trt.quiet import quiet_opencv
-    from keyposs_trt.video.logs import configure, log_event
+    from keyposs_trt.video.logs import log_event
     from keyposs_trt.video.outputs import Outputs
     from keyposs_trt.video.pipeline import VideoPipeline
     from keyposs_trt.video.statistics import Statistics
@@ -107,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
         args.json = "-"  # so that nothing else is written there
     if args.json == args.stats_json == "-":
         raise UsageError("--json and --stats-json cannot both go to standard output; give one of them a file.")
-    log = configure(args.log, "debug" if args.debug else "info")
     say = Say(sys.stderr if "-" in (args.json, args.stats_json) else sys.stdout, log if args.log == "json" else None)
     sources = _expand_all(args.source, say)
     if not sources:

@@ -61,16 +61,24 @@ def configure(
         raise UsageError(f"There is no log format '{format}'; choose text or json.")
     if level not in LEVELS:
         raise UsageError(f"There is no log level '{level}'; choose one of {', '.join(LEVELS)}.")
+    restore()
     logger = logging.getLogger(NAME)
-    for old in [handler for handler in logger.handlers if isinstance(handler, EventHandler)]:
-        logger.removeHandler(old)
-        old.close()
     handler = EventHandler(stream or sys.stderr, clock)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
     return logger
+
+
+def restore() -> None:
+    """Takes back what ``configure`` set up; what is still untold is told."""
+    logger = logging.getLogger(NAME)
+    for old in [handler for handler in logger.handlers if isinstance(handler, EventHandler)]:
+        logger.removeHandler(old)
+        old.close()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 def log_event(logger: logging.Logger, source: Source, event: Event) -> None:

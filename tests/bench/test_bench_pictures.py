@@ -65,7 +65,7 @@ def test_a_pattern_of_one_file(tmp_path):
     [
         ("0", UsageError, "camera"),
         ("/dev/null", UsageError, "camera"),
-        ("rtsp://host/stream", UsageError, "not supported"),
+        ("rtsp://host/stream", UsageError, "cannot be timed"),
         (".", UsageError, "stands for 2 files; name one"),
         ("*.jpg", UsageError, "stands for 2 files; name one"),
         ("empty", InputError, "no image or video in folder"),

@@ -43,6 +43,12 @@ def wait_until(condition, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def default_signals() -> None:
+    """Whoever starts the tests may ignore some signals, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Running:
     """The verb as a process of its own."""
 
@@ -54,7 +60,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever starts the tests may ignore Ctrl-C
+            preexec_fn=default_signals,
         )
 
     @property

@@ -130,7 +130,7 @@ def test_an_export_that_computes_something_else_is_refused(checkpoint):
     model = to_onnx(module)
     check_against_torch(model, module)
     wrong = copy.deepcopy(model)
-    places = next(i for i in wrong.graph.initializer if i.name == "decode/x_of_column")
+    places = next(i for i in wrong.graph.initializer if i.name == "decode/places")
     places.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(places) * np.float32(1.01), places.name))
     with pytest.raises(BuildError, match="landmarks differ"):
         check_against_torch(wrong, module)

@@ -63,5 +63,6 @@ def open_files() -> int:
 
 
 def children() -> list[str]:
-    """The processes that any thread of ours has started and that are not gone, dead ones among them."""
-    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    """GStreamer's processes that any thread of ours has started and that are not gone, dead ones among them."""
+    found = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    return [pid for pid in found if (Path("/proc") / pid / "comm").read_text().startswith("gst-")]

@@ -14,7 +14,7 @@ import pytest
 
 from keyposs_trt.errors import UsageError
 from keyposs_trt.video.contract import Event, Source
-from keyposs_trt.video.logs import REPEAT_SECONDS, EventHandler, configure, log_event
+from keyposs_trt.video.logs import REPEAT_SECONDS, EventHandler, configure, log_event, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,3 +201,11 @@ def test_a_stream_that_cannot_be_written_stops_nothing(capfd: pytest.CaptureFixt
     logger = configure(stream=shown)
     logger.info("%d", "a mistake")
     assert "Logging error" in capfd.readouterr().err
+
+
+def test_what_was_set_up_can_be_taken_back() -> None:
+    stream = io.StringIO()
+    logger = configure(stream=stream)
+    restore()
+    assert not [handler for handler in logger.handlers if isinstance(handler, EventHandler)]
+    assert (logger.level, logger.propagate) == (logging.NOTSET, True)
