@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike, fspath
@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import UsageError
 from keyposs_trt.landmarker import Landmarker
-from keyposs_trt.video.contract import FrameResult, Source
+from keyposs_trt.video.collecting import Collector
+from keyposs_trt.video.contract import Source
 from keyposs_trt.video.core import Core
-from keyposs_trt.video.delivery import Delivery, Found, Parcel
+from keyposs_trt.video.delivery import Delivery, Parcel
 from keyposs_trt.video.finders import Finder, StillFinder, WholeFrameFinder
-from keyposs_trt.video.lane import End, Item, Lane, Stream, events_to
-from keyposs_trt.video.lines import ClosedError, Line
+from keyposs_trt.video.lane import Item, Lane, Stream, events_to
+from keyposs_trt.video.lines import Line
+from keyposs_trt.video.rounds import Rounds
 from keyposs_trt.video.smoothing import Smoother
 from keyposs_trt.video.sources import expand, open_source
 from keyposs_trt.video.statistics import Statistics, StreamStatistics
@@ -37,10 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import TracebackType
 
-    from typing_extensions import Self
-
     from keyposs_trt.video import contract
-    from keyposs_trt.video.contract import Frames, Sink
+    from keyposs_trt.video.contract import FrameResult, Frames, Sink
     from keyposs_trt.video.delivery import SinkFactory
 
 QUEUE = 4  # frames of a file that wait at most, on each side of the core
@@ -117,14 +117,13 @@ class VideoPipeline:
         self._work = Condition(self._lock)  # the core waits for it
         self._pairs: list[tuple[Lane, Delivery]] = []
         self._started = False
-        self._collected: Line[FrameResult] | None = None
+        self._collector: Collector | None = None
         self._stopping = False
         self._patient_until = math.inf
         self._done = Event()
         self._failure: BaseException | None = None
         self._figures: dict[int | str, StreamStatistics] = {}
-        self._busy_since: float | None = None
-        self._found: list[tuple[Delivery, Found]] = []  # not handed over yet; of the core's thread alone
+        self._rounds: Rounds | None = None
         self._core: Thread | None = None  # ends after all deliveries
 
     def run(self, tick: Callable[[], object] = lambda: None) -> list[Summary]:
@@ -160,9 +159,9 @@ class VideoPipeline:
             InputError: after the last result, that the only source could not be read to its end. Of several sources, each has its
                 error in its summary, and in the log.
         """
-        results = self._start_collecting()
+        collector = self._start_collecting()
         try:
-            while (result := _next(results)) is not None:
+            while (result := collector.next()) is not None:
                 yield result
         finally:
             self.close()
@@ -174,13 +173,13 @@ class VideoPipeline:
         loop = asyncio.get_running_loop()
         waits = ThreadPoolExecutor(1, "results")  # of its own: silent cameras would use up the threads that all of asyncio shares
         try:
-            results = await loop.run_in_executor(waits, self._start_collecting)
-            while (result := await loop.run_in_executor(waits, _next, results)) is not None:
+            collector = await loop.run_in_executor(waits, self._start_collecting)
+            while (result := await loop.run_in_executor(waits, collector.next)) is not None:
                 yield result
         finally:
             self.stop()
-            if self._collected is not None:
-                self._collected.close(discard=True)
+            if self._collector is not None:  # or the thread that waits for a result could not close
+                self._collector.leave()
             await loop.run_in_executor(waits, self.close)
             waits.shutdown(wait=False)
         self._reraise()
@@ -194,8 +193,7 @@ class VideoPipeline:
     @property
     def busy_seconds(self) -> float:
         """How long the core has been at the frames it works on now; 0 while it waits for some."""
-        began = self._busy_since
-        return 0.0 if began is None else time.monotonic() - began
+        return 0.0 if self._rounds is None else self._rounds.busy_seconds
 
     def stop(self) -> None:
         """Ends all sources; what is being worked on is finished and written. Any thread may call it, at any time."""
@@ -209,8 +207,8 @@ class VideoPipeline:
     def close(self) -> None:
         """Stops, waits until every file is closed, and frees what this pipeline opened. Twice does no harm."""
         self.stop()
-        if self._collected is not None:  # nobody takes what is left of an iteration
-            self._collected.close(discard=True)
+        if self._collector is not None:  # nobody takes what is left of an iteration
+            self._collector.leave()
         for thread in (self._core, *(lane.thread for lane, _ in self._pairs)):
             if thread is not None and thread.ident is not None and thread is not current_thread():
                 thread.join(max(0.0, self._patient_until - time.monotonic()))
@@ -230,7 +228,7 @@ class VideoPipeline:
                 raise UsageError("A VideoPipeline runs once; make a new one to run again.")
             self._started = True
 
-    def _start(self, sinks_of: SinkFactory, collected: Line[FrameResult] | None = None) -> None:
+    def _start(self, sinks_of: SinkFactory) -> None:
         """Opens the landmarker and starts all threads."""
         landmarker = self._landmarker
         if landmarker is None:
@@ -248,25 +246,26 @@ class VideoPipeline:
             for lane, delivery in self._pairs:
                 delivery.start()
                 lane.start()
-            self._core = Thread(target=self._run_core, args=(Core(landmarker, self._hand_over), collected), name="core", daemon=True)
+            self._rounds = Rounds(self._pairs, self._work)
+            core = Core(landmarker, self._rounds.hand_over)
+            self._core = Thread(target=self._run_core, args=(core, self._rounds), name="core", daemon=True)
             self._core.start()
         except BaseException:
             for _, delivery in self._pairs:  # no core will
                 delivery.results.close()
             raise
 
-    def _start_collecting(self) -> Line[FrameResult]:
+    def _start_collecting(self) -> Collector:
         if self._sinks_of is not _no_sinks:
             raise UsageError("A pipeline with a sink cannot be iterated; call run(), or leave out the sink.")
         self._claim()
-        collected: Line[FrameResult] = Line(QUEUE, Lock())
-        self._collected = collected
+        collector = self._collector = Collector(QUEUE)
         try:
-            self._start(lambda *_: [_Collector(collected)], collected)
+            self._start(lambda *_: [collector])
         except BaseException:
             self.close()
             raise
-        return collected
+        return collector
 
     def _feeds(self) -> list[deque[tuple[int, Source]]]:
         """The sources of each lane: a lane for each that may never end, one for all pictures, and a few that share the videos."""
@@ -315,16 +314,13 @@ class VideoPipeline:
         smoother = Smoother() if smooth else None
         return FaceTracker(max_faces=self._max_faces, detect_every=self._detect_every, lost_score=self._score, smoother=smoother)
 
-    def _run_core(self, core: Core, collected: Line[FrameResult] | None) -> None:
-        """The core's thread, until every source has ended."""
+    def _run_core(self, core: Core, rounds: Rounds) -> None:
+        """The core's thread, until every source has ended and its results are written."""
         try:
-            while (frames := self._next_frames()) is not None:
-                if frames:
-                    self._work_on(core, frames)
+            rounds.run(core)
         except BaseException as e:  # noqa: BLE001 (handed to the thread that waits for the end)
             self._failed(e)
         finally:
-            self._hand_over()
             for _, delivery in self._pairs:
                 delivery.results.close()
             for _, delivery in self._pairs:
@@ -334,64 +330,9 @@ class VideoPipeline:
                 self._tell_unstarted()
             except Exception as e:  # noqa: BLE001 (what on_end raises must not keep anybody waiting)
                 self._failure = self._failure or e
-            if collected is not None:
-                collected.close()
+            if self._collector is not None:
+                self._collector.end()
             self._done.set()
-
-    def _next_frames(self) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
-        """As ``_round``, waiting for a frame only when all results are handed over."""
-        if self._found and (frames := self._round(wait=False)):
-            return frames
-        self._hand_over()
-        return self._round()
-
-    def _round(self, wait: bool = True) -> list[tuple[Delivery, Stream, contract.Frame]] | None:
-        """One frame of each stream that has one, and whose results somebody takes; None when all have ended.
-
-        Args:
-            wait: for the first frame, instead of returning an empty list.
-        """
-        with self._lock:
-            while True:
-                taken: list[tuple[Delivery, Stream, contract.Frame]] = []
-                moved = False
-                for lane, delivery in self._pairs:
-                    if not len(lane.frames) or delivery.results.full:
-                        continue
-                    item = lane.frames.take_held()
-                    moved = True
-                    if isinstance(item, End):
-                        with suppress(ClosedError):
-                            for result in [found for owner, found in self._found if owner is delivery]:  # they come before the end
-                                delivery.results.append_held(result)
-                            delivery.results.append_held(item)
-                        self._found = [pair for pair in self._found if pair[0] is not delivery]
-                    else:
-                        taken.append((delivery, *item))
-                if taken or moved or not wait:
-                    return taken
-                if all(lane.frames.closed and not len(lane.frames) for lane, _ in self._pairs):
-                    return None
-                self._work.wait()
-
-    def _work_on(self, core: Core, frames: list[tuple[Delivery, Stream, contract.Frame]]) -> None:
-        self._busy_since = time.monotonic()
-        found = core([(stream, frame) for _, stream, frame in frames])
-        self._busy_since = None
-        for (delivery, stream, frame), (faces, error) in zip(frames, found, strict=True):
-            self._found.append((delivery, Found(stream, frame, faces, error)))
-
-    def _hand_over(self) -> None:
-        """Gives the results of the last round to those who write them.
-
-        That is done when the network begins to run, for it needs no interpreter: any earlier, writers would fight with the core for it
-        while the next crops are made.
-        """
-        found, self._found = self._found, []
-        for delivery, result in found:
-            with suppress(ClosedError):
-                delivery.results.put_last(result)
-            result.stream.statistics.queue("results", len(delivery.results), delivery.results.size)
 
     def _failed(self, error: BaseException) -> None:
         """An error that nobody but the caller of ``run`` can mend."""
@@ -400,11 +341,9 @@ class VideoPipeline:
 
     def _tell_unstarted(self) -> None:
         """A summary for each source that was stopped before its first result."""
-        told = [summary.source for summary in self.summaries]
-        for source in self._sources if self._stopping else ():
-            if source in told:
-                told.remove(source)
-            else:
+        if self._stopping:
+            told = Counter(summary.source for summary in self.summaries)
+            for source in (Counter(self._sources) - told).elements():
                 self._ended(Summary(source, stopped=True))
 
     def _ended(self, summary: Summary) -> None:
@@ -424,32 +363,6 @@ class VideoPipeline:
             raise self._failure
 
 
-class _Collector:
-    """The sink behind an iteration."""
-
-    draws = False
-
-    def __init__(self, results: Line[FrameResult]) -> None:
-        self._results = results
-
-    def write(self, result: FrameResult, drawn: object) -> None:  # noqa: ARG002 (nothing is drawn for it)
-        """Waits until somebody wants the result; when the loop was left, nobody does."""
-        with suppress(ClosedError):
-            self._results.put(result)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-
-def _next(results: Line[FrameResult]) -> FrameResult | None:
-    with suppress(ClosedError):
-        return results.take()
-    return None
-
-
 def _no_sinks(*_: object) -> Sequence[Sink]:
     return ()
 
@@ -460,8 +373,11 @@ def _sources_of(source: str | PathLike[str] | Source | Sequence[str | PathLike[s
     if not several:
         raise UsageError("There is no source; give at least one.")
     found: list[Source] = []
+    seen: set[Source] = set()
     for one in several:
-        found += [one] if isinstance(one, Source) else [s for s in expand(fspath(one)) if s not in found]
+        new = [one] if isinstance(one, Source) else [s for s in expand(fspath(one)) if s not in seen]
+        found += new
+        seen.update(new)
     return found
 
 
