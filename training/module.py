@@ -19,10 +19,12 @@ from keyposs_trt.training.networks import LandmarkNet, build_network
 from keyposs_trt.training.networks.heatmap_net import DISTANCE
 from keyposs_trt.training.qat.fake import FakeQuantisation, Plan
 from keyposs_trt.training.qat.folding import fold_batch_norms
-from keyposs_trt.training.recipe import Recipe, recipe_from_dict
+from keyposs_trt.training.recipe_file import recipe_from_dict
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from keyposs_trt.training.recipe import Recipe
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COVARIANCE_SCALE = 100.0  # to begin with: errors on faces are about ten times the scatter of the fit

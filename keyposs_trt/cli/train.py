@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         from keyposs_trt.training.qat.begin import qat_overrides
-        from keyposs_trt.training.recipe import load_recipe, with_heatmap
+        from keyposs_trt.training.recipe_file import load_recipe, with_heatmap
         from keyposs_trt.training.train import run_training
 
         recipe = load_recipe(args.recipe, args.set)

@@ -8,7 +8,6 @@ frame wins.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -170,6 +169,8 @@ class VideoPipeline:
 
     async def __aiter__(self) -> AsyncIterator[FrameResult]:
         """As iterating, without blocking the event loop."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         waits = ThreadPoolExecutor(1, "results")  # of its own: silent cameras would use up the threads that all of asyncio shares
         try:

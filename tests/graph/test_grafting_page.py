@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 from keyposs_trt.cli.main import build_parser, main  # noqa: E402
 from keyposs_trt.graph import read_spec, spec_of_model  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/grafting.md").read_text()

@@ -17,7 +17,7 @@ from keyposs_trt.schemes import load_scheme  # noqa: E402
 from keyposs_trt.training.datasets.faces import AnnotatedFaces, PlainFaces, box_of  # noqa: E402
 from keyposs_trt.training.datasets.loaders import make_loaders  # noqa: E402
 from keyposs_trt.training.processes import Processes  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe, recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe, recipe_from_dict  # noqa: E402
 
 CHANGES = ("shift", "angle", "flip", "wear", "occlude", "shade", "dark", "colour", "grey", "blur", "noise", "coarse", "jpeg")
 QUIET = dict.fromkeys(CHANGES, 0.0)

@@ -14,7 +14,7 @@ from faces_with_spots import spots  # noqa: E402
 
 from keyposs_trt.cli.main import main  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 
 def test_each_size_of_a_checkpoint(tmp_path, capsys):

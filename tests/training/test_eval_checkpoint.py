@@ -16,7 +16,7 @@ from dataset_files import views  # noqa: E402
 from keyposs_trt.cli.main import main  # noqa: E402
 from keyposs_trt.training.export import export_checkpoint  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 
 @pytest.fixture(scope="module")

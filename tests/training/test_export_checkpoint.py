@@ -18,7 +18,7 @@ from keyposs_trt.landmarker import Landmarker  # noqa: E402
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
 from keyposs_trt.training.export import check_against_torch, export_checkpoint, to_onnx  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 
 @pytest.fixture(scope="module")

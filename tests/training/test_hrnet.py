@@ -14,7 +14,7 @@ from keyposs_trt.errors import DataError, UsageError  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
 from keyposs_trt.training.networks import build_network, network_cost  # noqa: E402
 from keyposs_trt.training.networks.choose import hrnet_landmarks  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 # Published for 68 points at 256 pixels: GMAC, where batch norms and activations seem to be counted too, and million parameters.
 PUBLISHED = {64: (4.72, 9.65), 32: (1.18, 9.65), 16: (0.30, 9.65), 8: (0.066, 2.82), 4: (0.027, 0.65)}

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 from keyposs_trt.errors import DataError, UsageError  # noqa: E402
 from keyposs_trt.training.networks import build_network, network_cost  # noqa: E402
 from keyposs_trt.training.networks.backbones import load_backbone, modules_down_to  # noqa: E402
-from keyposs_trt.training.recipe import recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import recipe_from_dict  # noqa: E402
 
 
 def network(**changes):

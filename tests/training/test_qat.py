@@ -27,7 +27,7 @@ from keyposs_trt.training.processes import Processes  # noqa: E402
 from keyposs_trt.training.qat import begin as qat  # noqa: E402
 from keyposs_trt.training.qat.folding import fold_batch_norms  # noqa: E402
 from keyposs_trt.training.qat.places import plan_of, ranges_of  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe, recipe_from_dict  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe, recipe_from_dict  # noqa: E402
 from keyposs_trt.training.train import run_training  # noqa: E402
 from keyposs_trt.training.uncertainty import decoded_on  # noqa: E402
 

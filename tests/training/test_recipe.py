@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keyposs_trt.errors import UsageError
-from keyposs_trt.training.recipe import load_recipe, recipe_from_dict, with_heatmap
+from keyposs_trt.training.recipe_file import load_recipe, recipe_from_dict, with_heatmap
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 

@@ -18,7 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO  # noqa: E402
 from tiny import losses, train, write_faces, write_recipe  # noqa: E402
 
 from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe  # noqa: E402
 from keyposs_trt.training.train import _AtomicCheckpoints, _average, run_training  # noqa: E402
 
 

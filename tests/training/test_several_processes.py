@@ -18,7 +18,7 @@ from keyposs_trt.errors import UsageError  # noqa: E402
 from keyposs_trt.training.datasets.loaders import EpochSampler, ShareSampler, make_loaders  # noqa: E402
 from keyposs_trt.training.module import LandmarkModule  # noqa: E402
 from keyposs_trt.training.processes import Processes  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe  # noqa: E402
 
 
 def gradients_of(rank, world, recipe_file, out):

@@ -21,7 +21,8 @@ from keyposs_trt.training.checkpoint import load_checkpoint  # noqa: E402
 from keyposs_trt.training.datasets.loaders import EpochSampler  # noqa: E402
 from keyposs_trt.training.datasets.views import TrainingViews, ViewStore  # noqa: E402
 from keyposs_trt.training.export import check_against_torch, to_onnx  # noqa: E402
-from keyposs_trt.training.recipe import AugmentRecipe, load_recipe  # noqa: E402
+from keyposs_trt.training.recipe import AugmentRecipe  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe  # noqa: E402
 from keyposs_trt.training.train import run_training  # noqa: E402
 
 

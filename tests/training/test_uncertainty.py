@@ -15,7 +15,7 @@ from keyposs_trt.training.datasets.loaders import make_loaders  # noqa: E402
 from keyposs_trt.training.export import spec_of  # noqa: E402
 from keyposs_trt.training.module import COVARIANCE_SCALE, LandmarkModule  # noqa: E402
 from keyposs_trt.training.processes import Processes  # noqa: E402
-from keyposs_trt.training.recipe import load_recipe  # noqa: E402
+from keyposs_trt.training.recipe_file import load_recipe  # noqa: E402
 from keyposs_trt.training.uncertainty import (  # noqa: E402
     covariance_scale,
     decoded_on,

@@ -117,3 +117,25 @@ class Keeps:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.state, self.error = "closed", error
+
+
+def sinks(table):
+    """A factory that makes a ``Keeps`` for every source, and puts it into the table."""
+
+    def of(source, number, frames):
+        table[source.name] = Keeps()
+        return [table[source.name]]
+
+    return of
+
+
+def alive(name: str) -> int:
+    return sum(t.name == name for t in threading.enumerate())
+
+
+def raises_at(number, error):
+    def trouble(result):
+        if result.frame.index >= number:  # of a live source, any frame may be left out
+            raise error
+
+    return trouble
