@@ -100,11 +100,12 @@ class Lane:
             stream.frames.close()
 
     def _read_all(self) -> None:
-        with suppress(ClosedError):
-            while not self._stopping and (next_source := self.next_source()) is not None:
-                self._read(*next_source)
-        with suppress(ClosedError):
-            self.frames.close()
+        try:
+            with suppress(ClosedError):
+                while not self._stopping and (next_source := self.next_source()) is not None:
+                    self._read(*next_source)
+        finally:
+            self.frames.close()  # whatever happened, or the core would wait for more
 
     def _read(self, number: int, source: Source) -> None:
         summary = Summary(source)
@@ -128,10 +129,18 @@ class Lane:
             with self._guard:
                 self.now = None
             if stream is not None:
-                stream.frames.close()
-                if self._stopping:  # no End of it will pass
-                    stream.statistics.state("ended")
+                self._close(stream)
         self.frames.put_last(End(stream, summary))
+
+    def _close(self, stream: Stream) -> None:
+        """Closes a source; one that cannot even be closed has an error more, and does not keep the next one from its turn."""
+        try:
+            stream.frames.close()
+        except Exception as e:  # noqa: BLE001 (a source of the user's may raise anything)
+            _log.debug("a source could not be closed", exc_info=e)
+            stream.summary.error = stream.summary.error or e
+        if self._stopping:  # no End of it will pass
+            stream.statistics.state("ended")
 
     def _pass_on(self, stream: Stream) -> None:
         statistics, line = stream.statistics, self.frames

@@ -86,6 +86,13 @@ def test_debug_shows_the_traceback(arguments: list[str], monkeypatch: pytest.Mon
     assert err.endswith("error: Broken.\n")
 
 
+@pytest.mark.parametrize(("module", "package"), [("cv2", "opencv-python"), ("tqdm", "tqdm")])
+def test_a_package_that_is_missing(module: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    verb(monkeypatch, raising(ModuleNotFoundError(f"No module named '{module}'", name=module)))
+    assert main(["run", "x"]) == 1
+    assert capsys.readouterr().err == f"error: The Python package '{module}' is not installed; install it with: pip install {package}\n"
+
+
 def test_what_nobody_expected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     verb(monkeypatch, raising(ValueError("two\nlines")))
     assert main(["run", "x"]) == 1

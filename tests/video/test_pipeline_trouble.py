@@ -161,3 +161,14 @@ def test_a_callback_that_fails_does_not_end_the_stream(opens, caplog):
     (summary,) = VideoPipeline(video(), Finds(), on_event=fail).run()
     assert (summary.frames, summary.error) == (4, None)
     assert "could not be told" in caplog.text
+
+
+def test_a_source_that_cannot_be_closed_does_not_keep_the_next_from_its_turn(opens):
+    class Sticks(Numbers):
+        def close(self) -> None:
+            raise OSError("stuck")
+
+    opens["a.mp4"], opens["b.mp4"] = Sticks(3), Numbers(3)
+    a, b = VideoPipeline([video("a.mp4"), video("b.mp4")], Finds(), at_once=1).run()
+    assert (a.frames, str(a.error)) == (3, "stuck")
+    assert (b.frames, b.error) == (3, None)
