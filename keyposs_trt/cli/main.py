@@ -17,13 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from keyposs_trt import __version__
+from keyposs_trt.cli.output import missing_package
 from keyposs_trt.errors import KeypossError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 VERBS = ("run", "dataset", "train", "eval", "export", "calibrate", "build", "compare", "bench", "inspect", "doctor")
-_PACKAGES = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}  # those whose name on an index is another than the module's
 GRACE = 2.0  # seconds in which more signals are ignored, so that an impatient second Ctrl-C does not stop the clearing up
 
 
@@ -69,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as e:
-        package = _PACKAGES.get(e.name or "", e.name)
-        return _fail(f"error: The Python package '{e.name}' is not installed; install it with: pip install {package}", 1, args.debug)
+        return _fail(f"error: {missing_package(e)}", 1, args.debug)
     except Exception as e:  # noqa: BLE001 (the last resort: users get a sentence, --debug the traceback)
         what = " ".join(str(e).split()) or "no message"
         return _fail(f"error: unexpected {type(e).__name__}: {what}; run again with --debug to see where.", 1, args.debug)

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+_PACKAGES = {"cv2": "opencv-python", "yaml": "pyyaml", "PIL": "pillow"}  # those whose name on an index is another than the module's
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """The sentence for a package that is not installed, with the remedy."""
+    package = _PACKAGES.get(error.name or "", error.name)
+    return f"The Python package '{error.name}' is not installed; install it with: pip install {package}"
+
+
 def write_text(text: str, target: str | os.PathLike[str]) -> None:
     """Writes a file whole or not at all; ``-`` is standard output.
 

@@ -7,6 +7,7 @@ import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from keyposs_trt.cli.output import missing_package
 from keyposs_trt.errors import KeypossError
 
 if TYPE_CHECKING:
@@ -211,4 +212,6 @@ class _Bars:
 def _sentence(error: Exception) -> str:
     if isinstance(error, KeypossError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}; run again with --debug to see where."
