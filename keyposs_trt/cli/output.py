@@ -1,4 +1,4 @@
-"""Where a verb's text goes: a file, or standard output."""
+"""What the verbs share to speak to the user: where their text goes, and the sentence for a package that is missing."""
 
 from __future__ import annotations
 
