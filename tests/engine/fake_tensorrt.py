@@ -241,15 +241,27 @@ class Machine:
 
     Attributes:
         tensors: of the engine; may be changed before a runner is opened.
+        users_streams: those that a test made for itself.
     """
 
     path: Path
     device: FakeDevice
     happened: Happenings
     tensors: dict[str, Any]
+    users_streams: list[int] = field(default_factory=list)
 
     def open(self, **options: Any) -> TensorRTRunner:
         return TensorRTRunner(self.path, device=self.device, **options)
+
+    def end_users_streams(self) -> None:
+        while self.users_streams:
+            self.device.end_stream(self.users_streams.pop())
+
+
+def crops(count: int, start: int = 0) -> np.ndarray:
+    """Crop i is filled with start + 10 i."""
+    values = (start + 10 * np.arange(count)).astype(np.uint8)
+    return np.broadcast_to(values[:, None, None, None], (count, SIZE, SIZE, 3))
 
 
 def make_machine(

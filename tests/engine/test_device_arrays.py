@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from array_tools import CudaStream, Exchanged, Interface, fill_later
 from fake_device import FakeDevice
 from fake_preprocess import FakePreprocess
-from fake_tensorrt import POINTS, SIZE, Machine, make_machine
+from fake_tensorrt import POINTS, SIZE, Machine, crops
 from numpy.testing import assert_allclose, assert_array_equal
 
 from keyposs_trt.crop import crop_faces
@@ -19,35 +18,11 @@ from keyposs_trt.engine.device import LEGACY_STREAM
 from keyposs_trt.engine.device_arrays import is_device_array, stream_handle, view_of
 from keyposs_trt.errors import BackendError, UsageError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    made: list[Machine] = []
-
-    def make(**options) -> Machine:
-        made.append(make_machine(monkeypatch, tmp_path, **options))
-        return made[-1]
-
-    yield make
-    gc.collect()
-    for m in made:
-        for stream in [s for s in m.device.streams if s != LEGACY_STREAM]:  # those of the tests
-            m.device.end_stream(stream)
-        assert m.device.left() == {}
-
-
-def crops(count: int, start: int = 0) -> np.ndarray:
-    """Crop i is filled with start + 10 i."""
-    values = (start + 10 * np.arange(count)).astype(np.uint8)
-    return np.broadcast_to(values[:, None, None, None], (count, SIZE, SIZE, 3))
-
 
 def users_stream(m: Machine) -> int:
     with m.device.current():
-        return m.device.new_stream()
+        m.users_streams.append(m.device.new_stream())
+    return m.users_streams[-1]
 
 
 def wait(m: Machine, stream: int) -> None:

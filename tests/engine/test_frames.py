@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from array_tools import Exchanged, Interface, fill_later
 from fake_device import FakeDevice
 from fake_preprocess import FakePreprocess
-from fake_tensorrt import SIZE, Machine, make_machine
+from fake_tensorrt import SIZE
 from numpy.testing import assert_allclose
 
 from keyposs_trt.crop import crop_faces
-from keyposs_trt.engine import tensorrt_runner
 from keyposs_trt.engine.frames import DeviceFrame, FrameRunner, pieces
 from keyposs_trt.engine.preprocess_library import PixelFormat
 from keyposs_trt.errors import BackendError, UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    made: list[Machine] = []
-
-    def make(**options) -> Machine:
-        made.append(make_machine(monkeypatch, tmp_path, **options))
-        return made[-1]
-
-    def none() -> None:
-        raise BackendError("Crops on the GPU need a library, and it is not here: build it.")
-
-    monkeypatch.setattr(tensorrt_runner, "PreprocessLibrary", none)
-    yield make
-    assert [m.device.left() for m in made] == [{}] * len(made)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

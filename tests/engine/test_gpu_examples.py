@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,20 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from keyposs_trt.engine.gpu import current_gpu
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LIBRARIES = {"gpu_pytorch": "torch", "gpu_cupy": "cupy", "gpu_pycuda": "pycuda"}
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, EXAMPLES / f"{name}.py", *arguments], capture_output=True, text=True, check=False)
+    command, hidden = [sys.executable, EXAMPLES / f"{name}.py", *arguments], {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=hidden, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_without_a_gpu_or_the_library_it_is_one_sentence(name):
-    if current_gpu() is not None:
-        pytest.skip("there is a GPU")
     done = run(name, "face.plan")
     there = find_spec(LIBRARIES[name]) is not None
     missing = r"This example needs (PyTorch|CuPy|PyCUDA): pip install \S+"

@@ -1,58 +1,19 @@
+"""The library that makes crops on the GPU: files that are not it, and the rows that it reads."""
+
 from __future__ import annotations
 
 import _ctypes
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from library_tools import library
 from numpy.testing import assert_allclose, assert_array_equal
 
 from keyposs_trt.crop import region_of_square
-from keyposs_trt.engine import native_library
-from keyposs_trt.engine.preprocess_library import CROP_DTYPE, FILE, VARIABLE, PixelFormat, PreprocessLibrary, crop_rows, find_library
+from keyposs_trt.engine.preprocess_library import CROP_DTYPE, PixelFormat, PreprocessLibrary, crop_rows
 from keyposs_trt.errors import BackendError
 from keyposs_trt.geometry import crop_matrix, transform
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package without a library."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(native_library, "_PACKAGE", tmp_path / "keyposs_trt")
-    monkeypatch.setattr(native_library.sysconfig, "get_path", {"platlib": str(tmp_path / "site-packages")}.__getitem__)
-    (tmp_path / "keyposs_trt").mkdir()
-    return tmp_path / "keyposs_trt"
-
-
-def library(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"a library")
-    return path
-
-
-def test_places_in_their_order(package, tmp_path, monkeypatch):
-    with pytest.raises(BackendError, match=f"'{FILE}', and it is not here: build it .docs/preprocess.md"):
-        find_library()
-    build = tmp_path / "build"
-    old, new = library(build / "plugins" / FILE), library(build / "release" / "plugins" / FILE)
-    os.utime(old, (1, 1))
-    with pytest.raises(BackendError):  # beside an installed package, a folder "build" is somebody else's
-        find_library()
-    (tmp_path / "CMakeLists.txt").touch()
-    assert find_library() == new
-    os.utime(new, (0, 0))
-    assert find_library() == old
-    compiled = library(tmp_path / "site-packages" / "keyposs_trt" / "lib" / FILE)
-    assert find_library() == compiled
-    installed = library(package / "lib" / FILE)
-    assert find_library() == installed
-    named = library(tmp_path / "elsewhere.so")
-    monkeypatch.setenv(VARIABLE, str(named))
-    assert find_library() == named
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.so"))
-    with pytest.raises(BackendError, match=rf"{VARIABLE} names '.*nowhere\.so', and there is no such file"):
-        find_library()
 
 
 def test_a_file_that_is_no_library(tmp_path):
