@@ -27,7 +27,7 @@ demo: $(VENV)/.runtime ## landmarks on the sample photograph and on a short vide
 
 test: lint ## linter, type checker and all tests
 	@$(MAKE) --no-print-directory $(VENV)/.headers || echo "TensorRT's headers could not be downloaded: the plugin is not tested."
-	@$(BIN)/python -m pytest
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## linter and type checker
 	@$(BIN)/ruff check .

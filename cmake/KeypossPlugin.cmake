@@ -1,8 +1,6 @@
 # What the libraries for the GPU are built with: the CUDA compiler, the GPU architectures, and for the plugin TensorRT's headers.
 # No library of TensorRT is linked, so its headers are enough.
 
-set(keyposs_no_nvcc "there is no CUDA compiler (nvcc); put it on PATH or give -DKEYPOSS_NVCC=/path/to/nvcc")
-
 # Sets `result` to whether the plugin is to be built. Says in one sentence what is missing, and stops there if the plugin was asked for.
 function(keyposs_find_plugin_tools result)
   set(${result} OFF PARENT_SCOPE)
@@ -11,33 +9,19 @@ function(keyposs_find_plugin_tools result)
     return()
   endif()
 
-  keyposs_find_nvcc()
+  keyposs_find_nvcc(missing)
   find_path(KEYPOSS_TENSORRT_INCLUDE_DIR NvInferRuntime.h HINTS ${TENSORRT_ROOT} $ENV{TENSORRT_ROOT}
             PATHS /usr/include/x86_64-linux-gnu /usr/include/aarch64-linux-gnu /usr/local/tensorrt /opt/tensorrt
             PATH_SUFFIXES include DOC "The folder of NvInferRuntime.h, TensorRT 10.3 or newer")
   keyposs_tensorrt_version(version)
 
-  set(missing "")
-  if(NOT KEYPOSS_NVCC)
-    set(missing "${keyposs_no_nvcc}")
-  elseif(NOT KEYPOSS_TENSORRT_INCLUDE_DIR)
+  if(NOT missing AND NOT KEYPOSS_TENSORRT_INCLUDE_DIR)
     set(missing "TensorRT's headers (NvInferRuntime.h) were not found; install TensorRT's developer package, set TENSORRT_ROOT, or give \
 -DKEYPOSS_TENSORRT_INCLUDE_DIR=/path/to/include")
-  elseif(version AND version VERSION_LESS 10.3)
+  elseif(NOT missing AND version AND version VERSION_LESS 10.3)
     set(missing "the headers in ${KEYPOSS_TENSORRT_INCLUDE_DIR} are of TensorRT ${version}, and 10.3 or newer is needed")
   endif()
-  if(missing AND KEYPOSS_BUILD_PLUGIN STREQUAL "AUTO")
-    message(STATUS "TensorRT plugin: not built, because ${missing}")
-    return()
-  elseif(missing)
-    message(FATAL_ERROR "The TensorRT plugin cannot be built: ${missing}.")
-  endif()
-
-  keyposs_choose_cuda(CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" PARENT_SCOPE)
-  string(REPLACE ";" " " shown "${CMAKE_CUDA_ARCHITECTURES}")
-  message(STATUS "TensorRT plugin: TensorRT ${version} headers in ${KEYPOSS_TENSORRT_INCLUDE_DIR}, ${KEYPOSS_NVCC}, GPUs ${shown}")
-  set(${result} ON PARENT_SCOPE)
+  keyposs_conclude("TensorRT plugin" "TensorRT plugin" KEYPOSS_BUILD_PLUGIN "TensorRT ${version} headers in ${KEYPOSS_TENSORRT_INCLUDE_DIR}, ")
 endfunction()
 
 # The same for the preprocessing library, which needs no TensorRT.
@@ -48,41 +32,42 @@ function(keyposs_find_preprocess_tools result)
     return()
   endif()
 
-  keyposs_find_nvcc()
-  set(missing "")
-  if(NOT KEYPOSS_NVCC)
-    set(missing "${keyposs_no_nvcc}")
-  elseif(NOT EXISTS "${KEYPOSS_NVCC}")
-    set(missing "there is no file ${KEYPOSS_NVCC}; give the CUDA compiler by -DKEYPOSS_NVCC=/path/to/nvcc")
-  endif()
-  if(missing AND KEYPOSS_BUILD_PREPROCESS STREQUAL "AUTO")
-    message(STATUS "Preprocessing library: not built, because ${missing}")
-    return()
-  elseif(missing)
-    message(FATAL_ERROR "The preprocessing library cannot be built: ${missing}.")
-  endif()
-
-  keyposs_choose_cuda(CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" PARENT_SCOPE)
-  string(REPLACE ";" " " shown "${CMAKE_CUDA_ARCHITECTURES}")
-  message(STATUS "Preprocessing library: ${KEYPOSS_NVCC}, GPUs ${shown}")
-  set(${result} ON PARENT_SCOPE)
+  keyposs_find_nvcc(missing)
+  keyposs_conclude("Preprocessing library" "preprocessing library" KEYPOSS_BUILD_PREPROCESS "")
 endfunction()
 
-function(keyposs_find_nvcc)
+# The end of both, in whose place it stands: with `missing` it is told, and an error where `setting` asked for what cannot be built; with
+# nothing missing CUDA is made ready and `result` is ON.
+macro(keyposs_conclude title name setting found)
+  if(missing AND ${setting} STREQUAL "AUTO")
+    message(STATUS "${title}: not built, because ${missing}")
+    return()
+  elseif(missing)
+    message(FATAL_ERROR "The ${name} cannot be built: ${missing}.")
+  endif()
+  set(CMAKE_CUDA_COMPILER "${KEYPOSS_NVCC}" CACHE FILEPATH "The CUDA compiler") # the one that CMake compiles with
+  keyposs_cuda_architectures(architectures)
+  set(CMAKE_CUDA_ARCHITECTURES "${architectures}" PARENT_SCOPE)
+  string(REPLACE ";" " " shown "${architectures}")
+  message(STATUS "${title}: ${found}${KEYPOSS_NVCC}, GPUs ${shown}")
+  set(${result} ON PARENT_SCOPE)
+endmacro()
+
+# Finds the CUDA compiler; `missing` says in one sentence why there is none, and is empty where there is one.
+function(keyposs_find_nvcc missing)
   foreach(named IN ITEMS "${CMAKE_CUDA_COMPILER}" "$ENV{CUDACXX}") # where CMake itself would look
     if(named AND NOT DEFINED KEYPOSS_NVCC)
       set(KEYPOSS_NVCC "${named}" CACHE FILEPATH "The CUDA compiler")
     endif()
   endforeach()
   find_program(KEYPOSS_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin PATHS /usr/local/cuda/bin DOC "The CUDA compiler")
-endfunction()
-
-# Makes CMake compile with the compiler that was found; the architectures for it go into `architectures`.
-function(keyposs_choose_cuda architectures)
-  set(CMAKE_CUDA_COMPILER "${KEYPOSS_NVCC}" CACHE FILEPATH "The CUDA compiler")
-  keyposs_cuda_architectures(chosen)
-  set(${architectures} "${chosen}" PARENT_SCOPE)
+  set(why "")
+  if(NOT KEYPOSS_NVCC)
+    set(why "there is no CUDA compiler (nvcc); put it on PATH or give -DKEYPOSS_NVCC=/path/to/nvcc")
+  elseif(NOT EXISTS "${KEYPOSS_NVCC}")
+    set(why "there is no file ${KEYPOSS_NVCC}; give the CUDA compiler by -DKEYPOSS_NVCC=/path/to/nvcc")
+  endif()
+  set(${missing} "${why}" PARENT_SCOPE)
 endfunction()
 
 # MAJOR.MINOR from NvInferVersion.h; empty where it cannot be told.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import re
 import shlex
 import shutil
@@ -259,11 +258,9 @@ def test_the_jetson_image_sees_tensorrt_and_fits_its_driver():
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda p: p.name)
 def test_hadolint_finds_nothing(path):
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    linter = shutil.which("hadolint", path=places)
-    if linter is None:
-        pytest.skip("hadolint is not installed")
-    done = subprocess.run([linter, str(path)], capture_output=True, text=True, check=False)
+    if shutil.which("hadolint") is None:
+        pytest.skip("hadolint is not installed, or not on PATH: make test puts it there")
+    done = subprocess.run(["hadolint", str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 

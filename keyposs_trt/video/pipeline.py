@@ -11,35 +11,36 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from os import PathLike, fspath
 from threading import Condition, Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import UsageError
 from keyposs_trt.landmarker import Landmarker
 from keyposs_trt.video.collecting import Collector
-from keyposs_trt.video.contract import Source
 from keyposs_trt.video.core import Core
 from keyposs_trt.video.delivery import Delivery, Parcel
 from keyposs_trt.video.finders import Finder, StillFinder, WholeFrameFinder
 from keyposs_trt.video.lane import Item, Lane, Stream, events_to
 from keyposs_trt.video.lines import Line
+from keyposs_trt.video.plan import feeds_of, no_sinks, sink_factory, sources_of
 from keyposs_trt.video.rounds import Rounds
 from keyposs_trt.video.smoothing import Smoother
-from keyposs_trt.video.sources import expand, open_source
+from keyposs_trt.video.sources import open_source
 from keyposs_trt.video.statistics import Statistics, StreamStatistics
 from keyposs_trt.video.summary import Summary
 from keyposs_trt.video.tracking import FaceTracker
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from os import PathLike
     from types import TracebackType
 
     from keyposs_trt.video import contract
-    from keyposs_trt.video.contract import FrameResult, Frames, Sink
+    from keyposs_trt.video.contract import FrameResult, Frames, Sink, Source
     from keyposs_trt.video.delivery import SinkFactory
 
 QUEUE = 4  # frames of a file that wait at most, on each side of the core
@@ -103,10 +104,10 @@ class VideoPipeline:
             raise UsageError("at_once, detect_every and max_faces must be at least 1.")
         self.statistics = statistics or Statistics()
         self.summaries: list[Summary] = []
-        self._sources = _sources_of(source)
+        self._sources = sources_of(source)
         self._landmarker = landmarker
         self._owned: Landmarker | None = None
-        self._sinks_of = _factory(sink, len(self._sources))
+        self._sinks_of = sink_factory(sink, len(self._sources))
         self._detect = detect
         self._max_faces, self._detect_every, self._smooth = max_faces, detect_every, smooth
         self._on_event = on_event or (lambda source, event: _log.warning("%s: %s", source.name, event.text))
@@ -237,7 +238,7 @@ class VideoPipeline:
         if self._detect and landmarker.detector is None:
             raise UsageError("This landmarker has no face detector; load it with detector='blazeface', or give detect=False.")
         self._score = landmarker.spec.lost_score
-        self._pairs = [self._pair(feed, sinks_of, landmarker.scheme.name) for feed in self._feeds()]
+        self._pairs = [self._pair(feed, sinks_of, landmarker.scheme.name) for feed in feeds_of(self._sources, self._at_once)]
         # In the order of the sources, not in the one in which they happen to open: the second of one name stays the second.
         self._figures = {n: self.statistics.stream(s.name) for n, s in enumerate(self._sources) if s.kind not in ("image", "video")}
         if self._stopping:  # stopped before, or while the landmarker was opened: the lanes there are now end at once
@@ -257,7 +258,7 @@ class VideoPipeline:
             raise
 
     def _start_collecting(self) -> Collector:
-        if self._sinks_of is not _no_sinks:
+        if self._sinks_of is not no_sinks:
             raise UsageError("A pipeline with a sink cannot be iterated; call run(), or leave out the sink.")
         self._claim()
         collector = self._collector = Collector(QUEUE)
@@ -267,14 +268,6 @@ class VideoPipeline:
             self.close()
             raise
         return collector
-
-    def _feeds(self) -> list[deque[tuple[int, Source]]]:
-        """The sources of each lane: a lane for each that may never end, one for all pictures, and a few that share the videos."""
-        numbered = list(enumerate(self._sources))
-        pictures = deque(n for n in numbered if n[1].kind == "image")
-        videos = deque(n for n in numbered if n[1].kind == "video")
-        endless = [deque([n]) for n in numbered if n[1].kind not in ("image", "video")]
-        return [*endless, *[pictures] * bool(pictures), *[videos] * min(len(videos), self._at_once)]
 
     def _pair(self, feed: deque[tuple[int, Source]], sinks_of: SinkFactory, scheme: str) -> tuple[Lane, Delivery]:
         def next_source() -> tuple[int, Source] | None:
@@ -362,31 +355,3 @@ class VideoPipeline:
     def _reraise(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _no_sinks(*_: object) -> Sequence[Sink]:
-    return ()
-
-
-def _sources_of(source: str | PathLike[str] | Source | Sequence[str | PathLike[str] | Source]) -> list[Source]:
-    """Names stand for what they expand to, each source once; ready ``Source`` objects are taken as they are."""
-    several = [source] if isinstance(source, (str, PathLike, Source)) else list(source)
-    if not several:
-        raise UsageError("There is no source; give at least one.")
-    found: list[Source] = []
-    seen: set[Source] = set()
-    for one in several:
-        new = [one] if isinstance(one, Source) else [s for s in expand(fspath(one)) if s not in seen]
-        found += new
-        seen.update(new)
-    return found
-
-
-def _factory(sink: Sink | SinkFactory | None, sources: int) -> SinkFactory:
-    if sink is None:
-        return _no_sinks
-    if callable(sink):
-        return sink
-    if sources > 1:
-        raise UsageError(f"One sink cannot take {sources} sources; give a function that opens the sinks of each.")
-    return lambda *_: (sink,)

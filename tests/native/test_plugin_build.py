@@ -24,7 +24,9 @@ def tools(tmp_path):
     """Options that name a compiler and headers which exist; CMake looks no further in AUTO without one of them."""
     (tmp_path / "include").mkdir()
     (tmp_path / "include/NvInferRuntime.h").touch()
-    return {"KEYPOSS_NVCC": str(tmp_path / "nvcc"), "KEYPOSS_TENSORRT_INCLUDE_DIR": str(tmp_path / "include")}
+    (tmp_path / "nvcc").touch()
+    found = {"KEYPOSS_NVCC": str(tmp_path / "nvcc"), "KEYPOSS_TENSORRT_INCLUDE_DIR": str(tmp_path / "include")}
+    return {**found, "KEYPOSS_BUILD_PREPROCESS": "OFF"}  # the compiler would be enough for that
 
 
 @pytest.mark.parametrize(("missing", "words"), [("KEYPOSS_NVCC", NO_COMPILER), ("KEYPOSS_TENSORRT_INCLUDE_DIR", NO_HEADERS)])

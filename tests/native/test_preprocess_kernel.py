@@ -116,19 +116,18 @@ def test_the_header_is_also_one_of_c(tmp_path, cxx):
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
 def test_compiles_for_every_gpu_without_a_warning(tmp_path):
     warnings = ["--Werror", "all-warnings", "-Xcompiler", ",".join(STRICT[1:])]
-    codes = [option for arch in (75, 87, 90, 110, 120) for option in ("-gencode", f"arch=compute_{arch},code=sm_{arch}")]
+    known = run(["nvcc", "--list-gpu-arch"]).stdout.split()
+    architectures = [arch for arch in (75, 87, 90, 110, 120) if f"compute_{arch}" in known]
+    assert 87 in architectures  # older and newer ones come and go with the compiler
+    codes = [option for arch in architectures for option in ("-gencode", f"arch=compute_{arch},code=sm_{arch}")]
     done = run(
         ["nvcc", "-std=c++17", "-O3", *warnings, *codes, "--threads", "2", "-c", SOURCE / "preprocess_kernel.cu", "-o", tmp_path / "k.o"]
     )
-    if done.returncode and "Unsupported gpu architecture" in done.stderr:
-        pytest.skip("this nvcc does not know all of them")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_library_shows_its_two_functions_alone(plugin):
     library = plugin.folder.with_name("preprocess") / "libkeyposs_preprocess.so"
-    if shutil.which("nm") is None:
-        pytest.skip("there is no nm")
     listed = run(["nm", "-D", "--defined-only", library]).stdout.splitlines()
     assert [line.split()[-1] for line in listed] == ["keyposs_preprocess", "keyposs_preprocess_error"]
     needed = run(["nm", "-D", "--undefined-only", library]).stdout

@@ -4,7 +4,7 @@
 
 #include <cuda_fp16.h>
 
-#include "cuda_memory.h"
+#include "cuda_timing.h"
 #include "harness.h"
 
 namespace harness {
@@ -13,28 +13,6 @@ namespace {
 constexpr int kPoints = 98;
 constexpr std::size_t kRotate = 512u << 20; // bytes of maps that take turns, more than any cache holds
 constexpr int kRepeats = 101, kWarmUp = 10;
-
-// Microseconds a call, median of kRepeats; each times `calls` calls in a row.
-template <typename Call>
-double microseconds(cudaStream_t stream, int calls, const Call& call) {
-  cudaEvent_t begin, end;
-  must(cudaEventCreate(&begin));
-  must(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = -kWarmUp; i < kRepeats; ++i) {
-    must(cudaEventRecord(begin, stream));
-    for (int k = 0; k < calls; ++k) call();
-    must(cudaEventRecord(end, stream));
-    must(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    must(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (i >= 0) times.push_back(milliseconds);
-  }
-  must(cudaEventDestroy(begin));
-  must(cudaEventDestroy(end));
-  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-  return static_cast<double>(times[kRepeats / 2]) * 1000 / calls;
-}
 
 // Blobs, of which every map has one, in a pattern of a few maps that repeats.
 std::vector<__half> maps_of(int size, std::size_t count) {
@@ -70,11 +48,11 @@ Row time_batch(const MakePlugin& make, cudaStream_t stream, int size, int batch,
   std::size_t turn = 0;
   const auto next = [&] { return input.as<char>() + turn++ % copies * bytes; };
   Row row{0, 0, bytes + maps * 24};
-  row.decode = microseconds(stream, calls, [&] {
+  row.decode = microseconds(stream, {kRepeats, kWarmUp, calls}, [&] {
     const void* in = next();
     if (runtime->enqueue(&description, results, &in, outputs, nullptr, stream) != 0) must(cudaErrorUnknown);
   });
-  row.copy = microseconds(stream, calls, [&] {
+  row.copy = microseconds(stream, {kRepeats, kWarmUp, calls}, [&] {
     const char* from = next();
     must(cudaMemcpyAsync(input.as<char>() + turn % copies * bytes, from, bytes, cudaMemcpyDeviceToDevice, stream));
   });
@@ -97,7 +75,7 @@ void time_on_gpu(const MakePlugin& make) {
     const double copy = 2 * static_cast<double>(size * size * 2 * 64 * kPoints) / row.copy / 1000;
     std::printf("  %2d x %-3d %12.2f %10.0f %12.2f %10.0f %9.0f%%\n", size, size, row.decode, decode, row.copy, copy, 100 * decode / copy);
   }
-  const double empty = microseconds(stream, 1, [&] { launch_nothing(stream); });
+  const double empty = microseconds(stream, {kRepeats, kWarmUp}, [&] { launch_nothing(stream); });
   std::printf("1 face; a kernel that does nothing takes %.2f us\n  %-8s %12s %10s\n", empty, "map", "decode us", "times");
   for (int size : {64, 32, 16, 8, 4}) {
     const Row row = time_batch(make, stream, size, 1, 1);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "../../multilateration/harness/cuda_timing.h"
 #include "harness.h"
 
 namespace harness {
@@ -11,29 +12,7 @@ namespace {
 constexpr int kWidth = 3840, kHeight = 2160, kSize = 128;
 constexpr std::size_t kFrames = 8;            // crops lie side by side on them, so that hardly a byte is read twice
 constexpr std::size_t kCopied = 512u << 20;   // bytes, more than any cache holds
-constexpr int kRepeats = 51, kWarmUp = 5;
-
-// Microseconds, median of kRepeats.
-template <typename Call>
-double microseconds(cudaStream_t stream, const Call& call) {
-  cudaEvent_t begin, end;
-  must(cudaEventCreate(&begin));
-  must(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = -kWarmUp; i < kRepeats; ++i) {
-    must(cudaEventRecord(begin, stream));
-    call();
-    must(cudaEventRecord(end, stream));
-    must(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    must(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (i >= 0) times.push_back(milliseconds);
-  }
-  must(cudaEventDestroy(begin));
-  must(cudaEventDestroy(end));
-  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-  return static_cast<double>(times[kRepeats / 2]) * 1000;
-}
+constexpr Repeats kRepeats{51, 5};
 
 struct Job {
   const char* name;
@@ -89,12 +68,12 @@ void time_on_gpu(const Library& library) {
   must(cudaMemset(from.as<void>(), 1, kCopied));
   must(cudaDeviceSynchronize());
 
-  const double copy = microseconds(stream, [&] {
+  const double copy = microseconds(stream, kRepeats, [&] {
     must(cudaMemcpyAsync(to.as<void>(), from.as<void>(), kCopied, cudaMemcpyDeviceToDevice, stream));
   });
   const double bandwidth = 2 * static_cast<double>(kCopied) / copy / 1000;
   std::printf("%s, %d multiprocessors; a copy of %zu MiB: %.0f GB/s read and written; medians of %d between CUDA events\n", card.name,
-              card.multiProcessorCount, kCopied >> 20, bandwidth, kRepeats);
+              card.multiProcessorCount, kCopied >> 20, bandwidth, kRepeats.count);
   std::printf("crops of %d from frames of %d x %d; bytes: frame pixels under the crops once, and the crops\n", kSize, kWidth, kHeight);
   std::printf("  %-36s %7s %7s %10s %8s %8s\n", "", "factor", "crops", "us", "GB/s", "of copy");
   const Job jobs[] = {{"BGR to uint8", 0, 0, 1.0f, 0},          {"BGR to uint8, turned by 20 degrees", 0, 0, 1.0f, 20},
@@ -113,12 +92,12 @@ void time_on_gpu(const Library& library) {
     const auto make = [&](std::int32_t crops) {
       library.must(library.launch(device.as<KeypossCrop>(), crops, kSize, out.as<void>(), job.layout, nullptr, nullptr, 0, stream));
     };
-    const double many = microseconds(stream, [&] { make(count); });
+    const double many = microseconds(stream, kRepeats, [&] { make(count); });
     const double rate = bytes_of(job, rows.size()) / many / 1000;
     std::printf("  %-36s %7d %7d %10.1f %8.0f %7.0f%%\n", job.name, factor, count, many, rate, 100 * rate / bandwidth);
-    if (&job == jobs) std::printf("  %-36s %7d %7d %10.1f\n", "the same, one crop", factor, 1, microseconds(stream, [&] { make(1); }));
+    if (&job == jobs) std::printf("  %-36s %7d %7d %10.1f\n", "the same, one crop", factor, 1, microseconds(stream, kRepeats, [&] { make(1); }));
   }
-  std::printf("  %-36s %7s %7s %10.1f\n", "a kernel that does nothing", "", "", microseconds(stream, [&] { launch_nothing(stream); }));
+  std::printf("  %-36s %7s %7s %10.1f\n", "a kernel that does nothing", "", "", microseconds(stream, kRepeats, [&] { launch_nothing(stream); }));
 }
 
 } // namespace harness
