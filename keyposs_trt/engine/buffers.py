@@ -51,8 +51,13 @@ class Buffers:
     def pair(self, size: int) -> Pair:
         """A pair of ``size`` bytes."""
         mapped = self._device.integrated
-        host = self._keep(self._device.allocate_host(size, mapped=mapped))
-        return Pair(host if mapped else self.scratch(size), host)
+        host = self._device.allocate_host(size, mapped=mapped)
+        try:
+            device = host if mapped else self.scratch(size)
+        except BaseException:
+            self._device.free(host, self._stream)
+            raise
+        return Pair(device, self._keep(host))
 
     def release(self, pair: Pair) -> None:
         """Gives a pair back; nothing works on it."""

@@ -75,6 +75,7 @@ class Graphs:
         """
         graph = None if plain else self._graphs.get(call)
         if graph is not None:
+            self._graphs[call] = self._graphs.pop(call)  # the one used last stands last
             self._device.launch(graph[0], self._stream)
             return
         assert self._base is not None
@@ -134,8 +135,9 @@ class Graphs:
     def _make_room(self) -> None:
         if len(self._graphs) >= self._most:
             self._device.synchronise(self._stream)
-            oldest = next(iter(self._graphs))
-            self._device.end_graph(self._graphs.pop(oldest)[0])
+            idle = next(iter(self._graphs))
+            self._device.end_graph(self._graphs.pop(idle)[0])
+            self._seen.pop(idle, None)  # it begins anew, plainly: calls that take turns would be captured for nothing
 
     def _give_up(self, error: BackendError) -> None:
         if self._most:

@@ -153,8 +153,8 @@ class FrameStore:
         if slot == len(self._slots):
             self._slots.append(self._buffers.pair(size))
         elif self._slots[slot].host.size < size:
-            self._buffers.release(self._slots[slot])
-            self._slots[slot] = self._buffers.pair(size)
+            smaller, self._slots[slot] = self._slots[slot], self._buffers.pair(size)  # where there is no room, the smaller one stays
+            self._buffers.release(smaller)
         return self._slots[slot]
 
 

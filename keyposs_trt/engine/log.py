@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("keyposs_trt.tensorrt")
 _WARNING, _ERROR = 2, 1  # ILogger.Severity
+_MOST = 1000  # of each; an engine may be in use for months
 
 
 class Log:
@@ -32,16 +33,21 @@ class Log:
 
     def add(self, severity: int, message: str) -> None:
         """Takes one message; called by TensorRT from any thread, so it must not raise."""
-        if severity <= _ERROR:
-            self.errors.append(message)
-        elif severity == _WARNING:
-            self.warnings.append(message)
+        kept = self.errors if severity <= _ERROR else self.warnings
+        if severity <= _WARNING and len(kept) < _MOST:
+            kept.append(message)
         _LOG.debug(message)
 
     @property
     def reason(self) -> str:
         """The first error as one line, or a word for none."""
         return " ".join(self.errors[0].split()) if self.errors else "TensorRT gave no reason"
+
+    def take_reason(self) -> str:
+        """``reason``, and forgets the errors: for objects that live on, whose next failure has a reason of its own."""
+        reason = self.reason
+        self.errors.clear()
+        return reason
 
 
 def parser_sentence(title: str, model: str, parser: Any) -> str:

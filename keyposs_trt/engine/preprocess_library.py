@@ -136,6 +136,14 @@ def find_library() -> Path:
     return found
 
 
+def library_is_expected() -> bool:
+    """Whether there is such a library, or ``KEYPOSS_PREPROCESS_LIBRARY`` names one: then one that does not load is a mistake."""
+    try:
+        return find_native_library(FILE, VARIABLE) is not None
+    except BackendError:
+        return True
+
+
 def crop_rows(
     squares: ArrayLike,
     image_size: tuple[int, int],

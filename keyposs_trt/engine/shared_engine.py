@@ -35,7 +35,7 @@ class Context:
         """Where a tensor lies."""
         if self._addresses.get(name) != address:
             if not self._context.set_tensor_address(name, address):
-                raise BackendError(f"The engine takes no address for its tensor '{name}': {self._log.reason}.")
+                raise BackendError(f"The engine takes no address for its tensor '{name}': {self._log.take_reason()}.")
             self._addresses[name] = address
 
     def run(self, shape: tuple[int, ...], stream: int) -> None:
@@ -47,10 +47,10 @@ class Context:
         if self._shape != shape:
             self._shape = None
             if not self._context.set_input_shape(INPUT, shape):
-                raise BackendError(f"The engine takes no batch of {shape[0]}: {self._log.reason}.")
+                raise BackendError(f"The engine takes no batch of {shape[0]}: {self._log.take_reason()}.")
             self._shape = shape
         if not self._context.execute_async_v3(stream):
-            raise BackendError(f"The engine failed: {self._log.reason}; run the ONNX model on the CPU to compare.")
+            raise BackendError(f"The engine failed: {self._log.take_reason()}; run the ONNX model on the CPU to compare.")
 
     def can_be_captured(self, stream: int) -> bool:
         """Whether its work can be written down in a graph; TensorRT-RTX tells, the others all can."""
@@ -145,7 +145,7 @@ class SharedEngine:
             context: Any = self._engine.create_execution_context(strategy if self._cache is None else self._config(strategy, for_graph))
         if context is None:
             raise BackendError(
-                f"{self._backend.title} cannot make an execution context for '{self.path}': {self._log.reason}; "
+                f"{self._backend.title} cannot make an execution context for '{self.path}': {self._log.take_reason()}; "
                 "close other programs on the GPU, or build it with a smaller largest batch."
             )
         context.set_device_memory(scratch, self.scratch)

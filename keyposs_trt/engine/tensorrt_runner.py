@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from keyposs_trt.engine.device_arrays import DeviceOutputs, stream_handle, view_
 from keyposs_trt.engine.execution import Execution
 from keyposs_trt.engine.frames import DeviceFrame, check_frames, pieces
 from keyposs_trt.engine.manifest import open_plan, require_gpu
-from keyposs_trt.engine.preprocess_library import PreprocessLibrary, crop_rows
+from keyposs_trt.engine.preprocess_library import PreprocessLibrary, crop_rows, library_is_expected
 from keyposs_trt.engine.runner import Outputs, check_crops, decode_heatmaps, empty_outputs
 from keyposs_trt.engine.shared_engine import SharedEngine
 from keyposs_trt.errors import BackendError, UsageError
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from keyposs_trt.engine.frames import CropLibrary
     from keyposs_trt.engine.manifest import Manifest
     from keyposs_trt.graph.contract import ModelSpec
+
+_log = logging.getLogger(__name__)
 
 
 class TensorRTRunner:
@@ -148,7 +151,7 @@ class TensorRTRunner:
             )
         count = len(crops) if view is None else view.shape[0]
         with self._results_in(stream) as (execution, handle):
-            if view is not None:
+            if view is not None and count:  # an empty array has no address
                 self._device.check_address(view.address)
                 execution.wait_for([view.stream])
             arrays = execution.take_results(count, handle, stream)
@@ -283,6 +286,8 @@ class TensorRTRunner:
                 self._library = PreprocessLibrary()
             except BackendError as e:
                 self._library_problem = e
+                level = logging.WARNING if library_is_expected() else logging.INFO
+                _log.log(level, "'%s': crops are made by the CPU. %s", self.spec.name, e)
         if self._library is None and any(isinstance(frame, DeviceFrame) for frame in frames):
             raise self._no_library()
         return self._library

@@ -16,7 +16,7 @@ class Interface:
     """An array as of PyCUDA: ``__cuda_array_interface__`` alone."""
 
     def __init__(self, device: FakeDevice, array: np.ndarray, stream: int | None = None, strides: tuple[int, ...] | None = None) -> None:
-        self.address = device.put(array)
+        self.address = device.put(array) if array.size else 0
         self.__cuda_array_interface__ = {
             "shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 3, "stream": stream,
             "strides": strides,

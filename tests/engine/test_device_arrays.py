@@ -43,7 +43,7 @@ def test_results_stay_and_are_ready(machine, count, integrated):
     m = machine(device=FakeDevice(integrated=integrated))
     with m.open() as runner:
         for start in range(4):
-            for given in (crops(count, start), Interface(m.device, crops(count, start)) if count else crops(0)):
+            for given in (crops(count, start), Interface(m.device, crops(count, start))):
                 out = runner.on_device(given)
                 assert len(out) == count
                 assert out.landmarks.shape == (count, POINTS, 2)

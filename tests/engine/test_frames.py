@@ -11,6 +11,7 @@ from fake_tensorrt import SIZE
 from numpy.testing import assert_allclose
 
 from keyposs_trt.crop import crop_faces
+from keyposs_trt.engine import preprocess_library, tensorrt_runner
 from keyposs_trt.engine.frames import DeviceFrame, FrameRunner, pieces
 from keyposs_trt.engine.preprocess_library import PixelFormat
 from keyposs_trt.errors import BackendError, UsageError
@@ -230,3 +231,45 @@ def test_pieces():
     assert list(pieces([9], 4)) == [{0: slice(0, 4)}, {0: slice(4, 8)}, {0: slice(8, 9)}]
     assert list(pieces([4, 1], 4)) == [{0: slice(0, 4)}, {1: slice(0, 1)}]
     assert list(pieces([0, 0], 4)) == []
+
+
+@pytest.mark.parametrize("halves", [0, 1])
+def test_a_frame_there_is_no_room_for_leaves_the_runner_as_it_was(machine, halves):
+    m = machine()
+
+    def taken() -> int:
+        return sum(len(block.data) for block in m.device.blocks if block.alive)
+
+    with m.open(library=FakePreprocess(m.device)) as runner:
+        small, large, part = picture(40, 60), picture(80, 90), squares((20, 20, 24))
+        want = runner.on_frames([small], [part])[0].scores
+        before, room = taken(), m.device.room
+        m.device.room = before + halves * large.nbytes  # a frame takes twice that
+        for _ in range(3):
+            with pytest.raises(BackendError, match="out of memory"):
+                runner.on_frames([large], [part])
+            assert taken() == before
+        assert_allclose(runner.on_frames([small], [part])[0].scores, want)
+        m.device.room = room
+        runner.on_frames([large], [part])
+
+
+@pytest.mark.parametrize(("named", "level"), [("/nowhere/x.so", "WARNING"), (None, "INFO")])
+def test_crops_that_the_cpu_makes_are_told_once(machine, monkeypatch, caplog, named, level):
+    m = machine()
+    monkeypatch.setattr(tensorrt_runner, "PreprocessLibrary", preprocess_library.PreprocessLibrary)
+    monkeypatch.setattr(preprocess_library, "find_native_library", nothing_but_the_named(named))
+    caplog.set_level("INFO")
+    with m.open() as runner:
+        for _ in range(2):
+            runner.on_frames([picture(40, 60)], [squares((20, 20, 24))])
+    (record,) = [r for r in caplog.records if "crops are made by the CPU" in r.message]
+    assert record.levelname == level
+
+
+def nothing_but_the_named(named):
+    def find(file: str, variable: str) -> None:
+        if named:
+            raise BackendError(f"{variable} names '{named}', and there is no such file; correct it, or unset it.")
+
+    return find

@@ -106,3 +106,17 @@ def test_without_a_gpu_the_sentence_says_what_to_do(machine):
         f"The engine '{m.path}' needs an NVIDIA GPU, and there is no NVIDIA driver (libcuda.so.1 not found); "
         "run the ONNX model with the CPU backend instead: keyposs-trt run SOURCE --model face68-32 --backend onnxruntime"
     )
+
+
+def test_each_failure_has_its_own_reason(machine):
+    m = machine()
+    with m.open() as runner:
+        log = runner._shared._log
+        m.happened.fail = True
+        for reason in ("the first", "the second"):
+            log.add(1, reason)
+            with pytest.raises(BackendError, match=f"failed: {reason};"):
+                runner(crops(1))
+        for _ in range(2000):
+            log.add(2, "again and again")
+        assert len(log.warnings) == 1000

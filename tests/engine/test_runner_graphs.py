@@ -42,6 +42,20 @@ def test_no_more_graphs_than_there_is_room_for(machine):
         assert len(m.device.graphs) == MOST
 
 
+def test_the_graph_that_is_used_stays(machine):
+    m = machine(batch=(1, 2, MOST + 8))
+    with m.open() as runner:
+        for count in range(2, MOST + 9):
+            for _ in range(2):
+                runner(crops(count))
+                runner(crops(1))
+        assert m.happened.captured.count(1) == 1
+        captured = len(m.happened.captured)
+        for count in range(2, 9):  # those that had to go run plainly first, as new ones do
+            runner(crops(count))
+        assert len(m.happened.captured) == captured
+
+
 @pytest.mark.parametrize("how", ["enqueue", "context", "begin_capture", "end_capture", "launched"])
 def test_without_graphs_it_goes_on_plainly_and_says_so_once(machine, how, caplog):
     m = machine()
