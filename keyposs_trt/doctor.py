@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keyposs_trt.engine.cuda_device import INSTALL as INSTALL_CUDA
+from keyposs_trt.engine.cuda_device import OLDEST as OLDEST_CUDA
 from keyposs_trt.engine.gpu import query_driver
 from keyposs_trt.engine.plugin_library import VARIABLE, find_library
-from keyposs_trt.engine.versions import BACKENDS, INSTALL, Backend, installed_backends
+from keyposs_trt.engine.versions import BACKENDS, INSTALL, Backend, installed_backends, version_numbers
 from keyposs_trt.errors import BackendError, KeypossError
 from keyposs_trt.findings import MISSING, OK, OPTIONAL, Finding
 from keyposs_trt.jetson import Machine, describe_release
@@ -48,7 +50,7 @@ def diagnose() -> list[Finding]:
     backends = installed_backends()
     findings += [_tensorrt(name, backends[name], driver) for name in BACKENDS]
     findings += [
-        _package("cuda-python", "cuda-core", "'cuda-core<2' 'cuda-bindings<14'", "runs engines"),
+        _cuda_python(),
         _package("ONNX", "onnx", "onnx onnx-graphsurgeon", "builds engines"),
     ]
     findings += [_package("PyTorch", "torch", TRAINING_PACKAGES, "trains and exports"), _plugin()]
@@ -182,6 +184,25 @@ def _package(part: str, name: str, install: str, use: str) -> Finding:
         return Finding(part, OK, metadata.version(name))
     except metadata.PackageNotFoundError:
         return Finding(part, OPTIONAL, "not installed", f"{use}: pip install {install}")
+
+
+def _cuda_python() -> Finding:
+    """The two packages that engines run through, by their metadata alone; what ``CudaDevice`` would refuse is not there."""
+    found: list[str] = []
+    fits = True
+    for name, oldest in OLDEST_CUDA.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found.append(f"{name} is not installed")
+            fits = False
+            continue
+        old = version_numbers(version) < version_numbers(oldest)
+        found.append(f"{name} {version} is older than {oldest}" if old else f"{name} {version}")
+        fits = fits and not old
+    if fits:
+        return Finding("cuda-python", OK, ", ".join(found))
+    return Finding("cuda-python", OPTIONAL, ", ".join(found), f"runs engines: {INSTALL_CUDA}")
 
 
 def _plugin() -> Finding:

@@ -17,6 +17,7 @@ from jetson_trees import machine, orin_nano
 from keyposs_trt.cli.main import build_parser
 from keyposs_trt.findings import OK
 from keyposs_trt.jetson import diagnosis
+from keyposs_trt.video.web import parse_address
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -256,6 +257,55 @@ def test_the_jetson_image_sees_tensorrt_and_fits_its_driver():
     assert "not built or run by us yet" in text
 
 
+def test_the_jetson_image_has_what_runs_and_builds_engines():
+    """The extras of the page's own commands, and cuda-bindings of the driver beside them."""
+    runs = " ".join(rest for name, rest in read_dockerfile(DEPLOY / "Dockerfile.jetson") if name == "RUN")
+    extras = re.findall(r'"\.\[([\w,]+)\]" "\$\{BINDINGS\}"', runs)
+    of_the_page = re.findall(r'pip install [^\n]*?\[([\w,]+)\]" "cuda-bindings', PAGE)
+    assert extras == ["build,gpu"]
+    assert of_the_page == ["build,gpu"] * 2
+
+
+def port_of_the_health_check(dockerfile: list[tuple[str, str]]) -> int:
+    last = dict(stages(dockerfile)[-1])
+    ports = re.findall(r"http://127\.0\.0\.1:(\d+)/health", last["HEALTHCHECK"])
+    assert ports == [last["EXPOSE"]]
+    return int(ports[0])
+
+
+def metrics_of(arguments: list[str]) -> tuple[str, int]:
+    return parse_address(build_parser().parse_args(arguments).metrics or "no --metrics")
+
+
+def examples(image: str) -> list[tuple[list[str], list[str]]]:
+    """Docker's options and the program's arguments, for each ``docker run`` of ``keyposs-trt run`` in the file's head and on the page."""
+    head = re.sub(r"^# ?", "", (DEPLOY / f"Dockerfile.{image}").read_text().partition("\nFROM ")[0], flags=re.MULTILINE)
+    lines = [line.strip() for line in re.sub(r"\\\n\s*", " ", f"{head}\n{PAGE}").splitlines()]
+    found: list[tuple[list[str], list[str]]] = []
+    for words in (shlex.split(line) for line in lines if line.startswith("docker run ")):
+        if f"keyposs-trt:{image}" in words:
+            i = words.index(f"keyposs-trt:{image}")
+            found.append((words[:i], words[i + 1 :]))
+    return [(options, arguments) for options, arguments in found if arguments[0] == "run"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda p: p.name)
+def test_examples_serve_what_the_health_check_asks(path):
+    port = port_of_the_health_check(read_dockerfile(path))
+    runs = examples(path.suffix[1:])
+    assert runs
+    for options, arguments in runs:
+        host = "--network host" in " ".join(options)
+        assert metrics_of(arguments) == ("127.0.0.1" if host else "0.0.0.0", port)
+        assert host or options[options.index("-p") + 1] == f"127.0.0.1:{port}:{port}"
+
+
+def test_an_image_that_runs_by_itself_can_be_asked_from_outside(dockerfile):
+    arguments = json.loads(dict(stages(dockerfile)[-1])["CMD"])
+    if "--help" not in arguments:
+        assert metrics_of(arguments) == ("0.0.0.0", port_of_the_health_check(dockerfile))
+
+
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda p: p.name)
 def test_hadolint_finds_nothing(path):
     if shutil.which("hadolint") is None:
@@ -302,8 +352,27 @@ def test_settings_and_images_start_with_good_usage():
             assert callable(build_parser().parse_args(arguments).run)
 
 
-@pytest.mark.parametrize("words", ["has no IPluginV3", "is too old", "the NVIDIA driver does not start", "was built with"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "has no IPluginV3",
+        "is too old",
+        "the NVIDIA driver does not start",
+        "was built with",
+        "Running an engine needs cuda-python",
+        "is newer than the driver, which runs CUDA",
+        "CUDA failed in",
+        "cannot make an execution context for",
+    ],
+)
 def test_sentences_in_the_table_of_errors_are_ours(words):
     sources = "".join(path.read_text() for folder in ("engine", "jetson") for path in (ROOT / "keyposs_trt" / folder).glob("*.py"))
     assert words in PAGE
     assert words in re.sub(r'"\s*\n\s*f?"', "", sources)
+
+
+def test_calls_in_the_table_of_errors_are_ours():
+    named = re.findall(r"CUDA failed in (\w+)", PAGE)
+    calls = re.findall(r'_(?:made|call)\("(\w+)"', (ROOT / "keyposs_trt/engine/cuda_device.py").read_text())
+    assert len(named) >= 2
+    assert set(named) <= set(calls)

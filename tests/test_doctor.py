@@ -16,7 +16,7 @@ from jetson_trees import machine, orin_nano
 from keyposs_trt import doctor
 from keyposs_trt.cli.main import main
 from keyposs_trt.doctor import MISSING, OK, OPTIONAL, Finding, cpu_path_works, diagnose, to_json
-from keyposs_trt.engine import native_library, plugin_library, preprocess_library
+from keyposs_trt.engine import cuda_device, native_library, plugin_library, preprocess_library
 from keyposs_trt.engine.gpu import Driver, Gpu
 from keyposs_trt.engine.versions import Backend
 from keyposs_trt.errors import BackendError, ModelError
@@ -160,8 +160,41 @@ def test_remedies_name_the_packages_of_the_extras(monkeypatch):
     for part, extra, more in (("cuda-python", "gpu", set()), ("ONNX", "build", set()), ("PyTorch", "train", set()),
                               ("TensorRT-RTX", "rtx", {"onnx", "onnx-graphsurgeon"})):  # fmt: skip
         words = remedies[part].partition("pip install ")[2].partition(" (")[0]
-        assert {re.split("<", word)[0] for word in shlex.split(words)} | more == packages_of(extra)
+        assert {re.split("[<>]", word)[0] for word in shlex.split(words)} | more == packages_of(extra)
     assert [r for r in remedies.values() if "keyposs-trt" in r] == []
+
+
+def test_cuda_python_is_what_the_extra_asks_for():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    asked = tomllib.loads(text)["project"]["optional-dependencies"]["gpu"]
+    assert shlex.split(cuda_device.INSTALL) == ["pip", "install", *asked]
+    assert [line.partition(",")[0] for line in asked] == [f"{name}>={oldest}" for name, oldest in cuda_device.OLDEST.items()]
+
+
+@pytest.mark.parametrize(
+    ("core", "bindings", "state", "found"),
+    [
+        ("0.5.0", "12.6.2", OK, "cuda-core 0.5.0, cuda-bindings 12.6.2"),
+        ("1.2.2", "13.5.0", OK, "cuda-core 1.2.2, cuda-bindings 13.5.0"),
+        ("0.3.2", "13.5.0", OPTIONAL, "cuda-core 0.3.2 is older than 0.5, cuda-bindings 13.5.0"),
+        ("0.5.0", "11.8.7", OPTIONAL, "cuda-core 0.5.0, cuda-bindings 11.8.7 is older than 12.6"),
+        ("1.2.2", None, OPTIONAL, "cuda-core 1.2.2, cuda-bindings is not installed"),
+        (None, "13.5.0", OPTIONAL, "cuda-core is not installed, cuda-bindings 13.5.0"),
+    ],
+)
+def test_cuda_python(core, bindings, state, found, monkeypatch):
+    real = metadata.version
+
+    def version(name: str) -> str:
+        number = {"cuda-core": core, "cuda-bindings": bindings}[name] if name.startswith("cuda-") else real(name)
+        if number is None:
+            raise metadata.PackageNotFoundError(name)
+        return number
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    f = next(f for f in diagnose() if f.part == "cuda-python")
+    assert (f.state, f.found) == (state, found)
+    assert f.remedy == ("" if state == OK else f"runs engines: {cuda_device.INSTALL}")
 
 
 @pytest.mark.parametrize("verb", ["train", "export"])

@@ -292,13 +292,16 @@ def test_a_probe_that_hangs_is_not_waited_for():
     assert f.remedy
 
 
-@pytest.mark.parametrize("error", [PermissionError("not yours"), ValueError(), ZeroDivisionError("x")])
+@pytest.mark.parametrize(
+    "error", [PermissionError("not yours"), ValueError(), ZeroDivisionError("x"), TypeError("of\nNone"), MemoryError()]
+)
 def test_a_probe_that_fails_is_a_line(error):
     def fail() -> Finding:
         raise error
 
     f = bounded("Cameras", fail)
     assert (f.state, bool(f.remedy)) == (OPTIONAL, True)
+    assert f.found == f"cannot be told ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def test_programs_that_are_missing_or_hang_say_nothing(monkeypatch):

@@ -107,14 +107,16 @@ def _run(args: argparse.Namespace, log: logging.Logger) -> int:
     from keyposs_trt.cli.run_report import Report, Say
     from keyposs_trt.files import require_writable
     from keyposs_trt.quiet import quiet_opencv
+    from keyposs_trt.video.jsonl import is_stdout
     from keyposs_trt.video.logs import log_event
     from keyposs_trt.video.outputs import Outputs
     from keyposs_trt.video.pipeline import VideoPipeline
+    from keyposs_trt.video.sinks import check_record_file
     from keyposs_trt.video.statistics import Statistics
 
     if not args.debug:
         quiet_opencv()
-    if args.json == "/dev/stdout":
+    if args.json is not None and is_stdout(Path(args.json)):
         args.json = "-"  # so that nothing else is written there
     if args.json == args.stats_json == "-":
         raise UsageError("--json and --stats-json cannot both go to standard output; give one of them a file.")
@@ -126,7 +128,7 @@ def _run(args: argparse.Namespace, log: logging.Logger) -> int:
     with ExitStack() as stack:
         outputs = stack.enter_context(Outputs(sources, args.output, args.json, args.show))
         if args.stats_json not in (None, "-"):
-            _check_figures(args.stats_json, sources, outputs)
+            check_record_file(args.stats_json, sources, outputs.paths, "--stats-json", "--stats-json and of -o or --json")
             require_writable(args.stats_json)
         previews = _previews(_server(args.metrics, outputs, statistics, stack, say), sources)
         landmarker = stack.enter_context(_load(args))
@@ -177,16 +179,6 @@ def _load(args: argparse.Namespace) -> Landmarker:
 
     detector = None if args.no_detect else load_detector(args.detector, min_score=args.min_score, threads=args.threads)
     return Landmarker.load(args.model, args.backend, detector=detector, threads=args.threads)
-
-
-def _check_figures(target: str, sources: Sequence[Source], outputs: Outputs) -> None:
-    """Makes sure that the file of figures is neither a source nor another result."""
-    path = Path(target).resolve()
-    if path in {Path(source.name).resolve() for source in sources if source.kind in ("image", "video")}:
-        raise UsageError(f"--stats-json would overwrite the source '{target}'; give another file.")
-    others = [*outputs.files, outputs.records and outputs.records.target]
-    if path in {Path(other).resolve() for other in others if other}:
-        raise UsageError(f"'{target}' is the output of --stats-json and of -o or --json; give two names.")
 
 
 def _server(metrics: str | None, outputs: Outputs, statistics: Statistics, stack: ExitStack, say: Say) -> WebServer | None:

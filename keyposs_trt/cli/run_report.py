@@ -187,6 +187,8 @@ class _Bars:
 
     def show(self, pipeline: VideoPipeline) -> None:
         """Moves the bars to where the pipeline is."""
+        if self._one.disable and self._all.disable:
+            return
         running = pipeline.running
         self._summaries |= {id(stream.summary): stream.summary for stream in running}
         ended = self._done - sum(stream.summary.frames for stream in running)

@@ -20,7 +20,9 @@ from keyposs_trt.errors import BackendError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_INSTALL = "pip install 'cuda-core>=0.5,<2' 'cuda-bindings<14'"
+# Of the extra "gpu"; doctor says the same.
+OLDEST = {"cuda-core": "0.5", "cuda-bindings": "12.6"}
+INSTALL = f"pip install 'cuda-core>={OLDEST['cuda-core']},<2' 'cuda-bindings>={OLDEST['cuda-bindings']},<14'"
 _ORDINAL = 0
 _REMEDY = "close other programs on the GPU, or run the ONNX model on the CPU"
 
@@ -29,7 +31,7 @@ class CudaDevice:
     """See ``keyposs_trt.engine.device.Device``.
 
     Raises:
-        BackendError: cuda-python is missing or newer than the driver, or CUDA does not start.
+        BackendError: cuda-python is missing, too old, or newer than the driver, or CUDA does not start.
     """
 
     def __init__(self) -> None:
@@ -37,8 +39,10 @@ class CudaDevice:
             self._core: Any = import_module("cuda.core")
             self._driver: Any = import_module("cuda.bindings.driver")
             bindings: Any = import_module("cuda.bindings")
+            if not hasattr(self._core, "Device"):  # older ones have it in cuda.core.experimental
+                raise ImportError("cuda.core has no Device")
         except ImportError as e:
-            raise BackendError(f"Running an engine needs cuda-python; install it with: {_INSTALL}") from e
+            raise BackendError(f"Running an engine needs cuda-python; install it with: {INSTALL}") from e
         _check_driver(str(bindings.__version__))
         self._streams: dict[int, Any] = {}
         with self.current():

@@ -82,7 +82,7 @@ def parse_address(argument: str) -> Source:
     """
     found = _ADDRESS.match(argument)
     scheme = (found[1] or found[2]).lower() if found else ""
-    shown = _shown(argument)
+    shown = quoted(argument)
     if found is None or scheme not in _SCHEMES:
         known = ", ".join(f"{s}:" if s == "camera" else f"{s}://" for s in _SCHEMES)
         raise UsageError(f"{shown} is of no kind that is known; there are {known}, and paths and camera numbers.")
@@ -107,7 +107,7 @@ def without_passwords(text: str) -> str:
     return _SECRET.sub(r"\1***", _USER.sub(r"\1", text))
 
 
-def _shown(argument: str) -> str:
+def quoted(argument: str) -> str:
     """An argument for a sentence, without all that may be a password, however it is written."""
     without_user = re.sub(r"(://).*@", r"\1", argument, flags=re.DOTALL)
     return "'" + _SECRET.sub(r"\1***", without_user) + "'"

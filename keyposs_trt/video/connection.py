@@ -7,7 +7,7 @@ from contextlib import closing
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from keyposs_trt.video.feeds import BrokenError, Feed, Picture
+from keyposs_trt.video.feeds import BrokenError, Feed, Picture, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,7 @@ class Connection:
         return item
 
     def _run(self) -> None:
+        wanted.set(lambda: not self._over)
         try:
             feed = self._connect()
             with closing(feed):

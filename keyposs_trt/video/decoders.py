@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,12 @@ def missing_elements(names: tuple[str, ...]) -> list[str]:
     inspect = shutil.which("gst-inspect-1.0")
     if inspect is None or shutil.which("gst-launch-1.0") is None:
         return ["gst-launch-1.0", *names]
-    return [name for name in names if subprocess.run([inspect, "--exists", name], capture_output=True, check=False).returncode]
+    return [name for name in names if not _exists(inspect, name)]
+
+
+@cache  # a process for each element of each source would make many cameras slow to start
+def _exists(inspect: str, name: str) -> bool:
+    return subprocess.run([inspect, "--exists", name], capture_output=True, check=False).returncode == 0
 
 
 def _remedy(missing: list[str]) -> str:

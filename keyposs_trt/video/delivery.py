@@ -51,6 +51,7 @@ class Delivery:
         scheme: name of the landmark scheme.
         give_up: called with a stream whose results nobody takes any more.
         ended: called with the summary of each source, when its files are closed.
+        now: the source whose sinks are open.
     """
 
     results: Line[Parcel]
@@ -60,6 +61,7 @@ class Delivery:
     ended: Callable[[Summary], object]
     failed: Callable[[BaseException], object]
     thread: Thread | None = None
+    now: Source | None = None
 
     def start(self) -> None:
         """Begins to take results."""
@@ -74,12 +76,13 @@ class Delivery:
                     parcel = self.results.take()
                     if isinstance(parcel, Found):
                         if outlets is None:
+                            self.now = parcel.stream.source
                             outlets = _Outlets.of(parcel.stream, self.sinks_of)
                         self._deliver(parcel, outlets)
                     else:
                         if outlets is not None:
                             outlets.close(parcel.summary)
-                        outlets = None
+                        outlets = self.now = None
                         self._end(parcel)
             if outlets is not None:  # stopped in the middle: what was finished is kept
                 outlets.summary.stopped = True

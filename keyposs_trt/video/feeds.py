@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from keyposs_trt.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from keyposs_trt.video.contract import Event
 
 DEFAULT_FPS = 25.0
+
+# Whether anybody still waits for the feed that this thread opens: one that is not open yet cannot be interrupted, but may ask.
+wanted: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
@@ -22,10 +23,14 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 
 
 class _Environment:
-    """OpenCV takes FFmpeg's options from a variable of the process: openings with the same options may overlap, others wait."""
+    """OpenCV takes FFmpeg's options from a variable of the process: openings with the same options may overlap, others wait.
+
+    All stand in one line, or those who keep joining the ones inside would let somebody with other options wait without end.
+    """
 
     def __init__(self) -> None:
         self._changed = Condition()
+        self._line: deque[object] = deque()  # one ticket for everybody who waits
         self._users = 0
         self._options = ""
         self._before: str | None = None
@@ -33,7 +38,13 @@ class _Environment:
     @contextmanager
     def holding(self, options: str) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: self._users == 0 or self._options == options)
+            ticket = object()
+            self._line.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._line[0] is ticket and (self._users == 0 or self._options == options))
+            finally:  # also who gives up makes room for the next
+                self._line.remove(ticket)
+                self._changed.notify_all()
             if self._users == 0:
                 self._options, self._before = options, os.environ.get(_VARIABLE)
                 # What the user set himself holds, where we do not say otherwise: of two values FFmpeg takes the latter.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.video.addresses import without_passwords
-from keyposs_trt.video.feeds import BrokenError, Picture, plausible_fps
+from keyposs_trt.video.feeds import BrokenError, Picture, plausible_fps, wanted
 from keyposs_trt.video.gdp import HEADER, Caps, parse_caps, parse_header
 from keyposs_trt.video.network import reach, unanswered
 
@@ -41,7 +41,9 @@ _RANKS = {
 }
 _LATENCY = 200  # milliseconds of rtspsrc's jitter buffer
 _PIPE = 1 << 20  # bytes
-_TICK = 200  # milliseconds between two looks whether to stop
+_TICK = 100  # milliseconds between two looks whether to stop
+# Seconds that the first picture, a key frame, may take beyond the time-out: fewer than streams.py waits, so that our reason is told.
+_FIRST = 4.0
 
 
 class GstFeed:
@@ -51,18 +53,21 @@ class GstFeed:
         pipeline: the words for gst-launch-1.0.
         live: see ``Feed``.
         decoder: software, nvdec or nvv4l2: what decodebin shall prefer.
+        timeout: seconds without a picture after which the source counts as silent; only the first one is waited for by this class.
 
     Raises:
-        BrokenError: there is no GStreamer, or the pipeline gives no picture.
+        BrokenError: there is no GStreamer, the pipeline gives no picture in time, or nobody wants it any more.
     """
 
     count: int | None = None
     notes: Sequence[Event] = ()
 
-    def __init__(self, pipeline: Sequence[str], *, live: bool, decoder: str = "software") -> None:
+    def __init__(self, pipeline: Sequence[str], *, live: bool, decoder: str = "software", timeout: float = 5.0) -> None:
         self.live, self.fps = live, 0.0
         self._caps: Caps | None = None
         self._interrupted = False
+        self._opening, self._deadline = True, time.monotonic() + timeout + _FIRST
+        self._wanted = wanted.get()
         self._errors, writing = os.pipe()
         # A child that complains without end loses its words; it must not stand still because nobody reads them.
         os.set_blocking(writing, False)
@@ -90,11 +95,13 @@ class GstFeed:
         try:
             self._first = self._read()
             if self._first is None:
-                complaint = self._complaint()
-                raise BrokenError(complaint or "GStreamer gives no picture", _remedy(complaint))
+                complaint = self._complaint() if self._wanted() else ""
+                late = f" for {timeout + _FIRST:g} s" if time.monotonic() > self._deadline else ""
+                raise BrokenError(complaint or f"GStreamer gives no picture{late}", _remedy(complaint))
         except BaseException:
             self.close()
             raise
+        self._opening = False
         self.fps = plausible_fps(self._caps.fps if self._caps else 0)
 
     def read(self) -> Picture | None:
@@ -134,19 +141,23 @@ class GstFeed:
         return None
 
     def _bytes(self, count: int) -> bytearray | None:
-        """Exactly so many bytes, or None at the end and when interrupted."""
+        """Exactly so many bytes, or None at the end and when stopped."""
         data = bytearray(count)
         view, at = memoryview(data), 0
         while at < count:
-            while not self._interrupted and not self._poll.poll(_TICK):
+            while not self._stopped() and not self._poll.poll(_TICK):
                 pass
-            if self._interrupted:
+            if self._stopped():
                 return None
             got = os.readv(self._pipe, [view[at:]])
             if got == 0:
                 return None
             at += got
         return data
+
+    def _stopped(self) -> bool:
+        """Whether to read no more; until it is open nobody can interrupt it, so it asks by itself."""
+        return self._interrupted or (self._opening and (not self._wanted() or time.monotonic() > self._deadline))
 
     def _grow_pipe(self) -> None:
         import fcntl
@@ -192,7 +203,7 @@ def open_rtsp(address: str, options: Mapping[str, str], timeout: float, decoder:
     reach(address, timeout)
     begin = time.monotonic()
     try:
-        return GstFeed(rtsp_pipeline(address, options, timeout, decoder), live=True, decoder=decoder)
+        return GstFeed(rtsp_pipeline(address, options, timeout, decoder), live=True, decoder=decoder, timeout=timeout)
     except BrokenError:
         if time.monotonic() - begin >= timeout:  # as with FFmpeg: what is refused is refused at once
             raise unanswered(timeout) from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
+import string
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import AbstractDigestAuthHandler, HTTPPasswordMgrWithDefaultRealm, Request, parse_http_list, parse_keqv_list
 
 from keyposs_trt.video.feeds import BrokenError
@@ -60,11 +61,11 @@ class Download:
         self._socket.close()
 
     def _follow(self, address: str) -> tuple[http.client.HTTPResponse, socket.socket]:
-        """The answer, after redirects; the password goes to the first host alone."""
+        """The answer, after redirects; the password goes to the first host alone, and never in clear where it began encrypted."""
         first, challenge = urlsplit(address), ""
         for _ in range(_REDIRECTS):
             parts = urlsplit(self.address)
-            own = (parts.hostname, parts.port) == (first.hostname, first.port)
+            own = (parts.hostname, parts.port) == (first.hostname, first.port) and parts.scheme in (first.scheme, "https")
             headers = {"User-Agent": "keyposs-trt", "Accept": "*/*"}
             if own and first.username is not None:
                 headers["Authorization"] = _authorization(first, _target(parts), challenge)
@@ -76,7 +77,8 @@ class Download:
             response.close()
             connected.close()
             if response.status in (301, 302, 303, 307, 308) and location:
-                self.address = urljoin(self.address, location)
+                # Headers are read as Latin-1, whatever letters the server's bytes mean: they are sent back as the same bytes.
+                self.address = urljoin(self.address, quote(location, safe=string.punctuation, encoding="latin-1"))
                 if not self.address.startswith(("http://", "https://")):
                     break
             elif response.status == 401 and own and first.username is not None and asked.lower().startswith("digest") and not challenge:
@@ -108,7 +110,9 @@ class Download:
 
 
 def _target(parts: SplitResult) -> str:
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    """Path and query as they are asked for: other letters than ASCII are quoted, and what is quoted already stays as it is."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return quote(target, safe="/%:=&?~+!$,;'@()*[]")
 
 
 def _authorization(parts: SplitResult, target: str, challenge: str) -> str:

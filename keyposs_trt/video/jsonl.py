@@ -53,7 +53,8 @@ class JsonLines:
         self._lock = Lock()
         self._stream: TextIO | None = None
         self._file: _LineFile | None = None
-        self._to_stdout = target == STDOUT or _is_stdout(Path(target))
+        self._open = False
+        self._to_stdout = target == STDOUT or is_stdout(Path(target))
 
     def __enter__(self) -> JsonLines:
         path = Path(self.target)
@@ -66,6 +67,7 @@ class JsonLines:
                 self._file = _LineFile(path)
         except OSError as e:
             raise self._cannot(e) from e
+        self._open = True
         return self
 
     def write(self, record: dict[str, Any]) -> None:
@@ -76,21 +78,24 @@ class JsonLines:
         """Writes one object that is JSON already: ASCII, with a line feed at its end."""
         with self._lock:
             try:
-                if self._file is not None:
-                    self._write_to_file(self._file, line.encode("ascii"))
-                elif self._stream is not None:
+                if not self._open:
+                    raise OutputError(f"Cannot write '{self.target}': it is not open; write to it in its with block.")
+                if self._stream is not None:
                     self._stream.write(line)
                     self._stream.flush()
                 else:
-                    raise OutputError(f"Cannot write '{self.target}': it is not open; write to it in its with block.")
+                    self._write_to_file(line.encode("ascii"))
             except OSError as e:
                 raise self._cannot(e) from e
             self.lines += 1
 
-    def _write_to_file(self, file: _LineFile, line: bytes) -> None:
-        if self.rotate is not None and file.size and file.size + len(line) > self.rotate:
+    def _write_to_file(self, line: bytes) -> None:
+        file = self._file
+        if file is not None and self.rotate is not None and file.size and file.size + len(line) > self.rotate:
             self._file = None
             file.close()
+            file = None
+        if file is None:  # also where no new one could be begun for the line before: the disk may be back
             file = self._file = _LineFile(Path(self.target))
         file.append(line)
         if self.live and not file.in_place:
@@ -102,6 +107,7 @@ class JsonLines:
         with self._lock:
             stream, self._stream = self._stream, None
             file, self._file = self._file, None
+            self._open = False
         try:
             if file is not None:
                 file.close()
@@ -166,7 +172,7 @@ class _LineFile:
                 self._temporary.unlink(missing_ok=True)
 
 
-def _is_stdout(path: Path) -> bool:
+def is_stdout(path: Path) -> bool:
     """Whether the path leads where standard output goes: ``/dev/stdout``, which may well stand for a regular file."""
     with suppress(OSError, ValueError, AttributeError):  # nothing there; standard output is no file, or closed
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))

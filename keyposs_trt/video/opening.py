@@ -41,13 +41,14 @@ def open_video(source: Source, report: Report) -> Frames:
     if not choice.gstreamer:
         return VideoFrames(path, report)
     label = Label(f"The video '{path}'", "copy it again, or leave decoder= out", "copy it again, or convert it to MP4")
+    patience = Patience(timeout=60.0)
 
     def connect() -> Feed:
         from keyposs_trt.video.gstreamer import GstFeed, file_pipeline
 
-        return GstFeed(file_pipeline(path, choice.decoder), live=False, decoder=choice.decoder)
+        return GstFeed(file_pipeline(path, choice.decoder), live=False, decoder=choice.decoder, timeout=patience.timeout)
 
-    return StreamFrames(label, connect, report, Patience(timeout=60.0))
+    return StreamFrames(label, connect, report, patience)
 
 
 def open_stream(source: Source, report: Report) -> StreamFrames:
@@ -62,20 +63,20 @@ def open_stream(source: Source, report: Report) -> StreamFrames:
         # The sentence of absent cameras is that of open_camera.
         gone = "check that the camera is connected, and that nvargus-daemon runs"
         label = Label(f"Camera '{source.name}'", gone, "plug it in again")
-        return StreamFrames(label, lambda: _camera(source, options), report, patience)
+        return StreamFrames(label, lambda: _camera(source, options, patience.timeout), report, patience)
     label = Label(f"Stream '{source.name}'", "check address, user and password, and the network", _GOES_ON)
     choice = choose(label.name, options, report)
     return StreamFrames(label, lambda: _network(source, options, patience.timeout, choice), report, patience)
 
 
-def _camera(source: Source, options: Mapping[str, str]) -> Feed:
+def _camera(source: Source, options: Mapping[str, str], timeout: float) -> Feed:
     if source.kind == "camera":
         from keyposs_trt.video.capture import open_camera
 
         return open_camera(source.name, options)
     from keyposs_trt.video.gstreamer import GstFeed, csi_pipeline
 
-    return GstFeed(csi_pipeline(source.name.rpartition("/")[2], options), live=True)
+    return GstFeed(csi_pipeline(source.name.rpartition("/")[2], options), live=True, timeout=timeout)
 
 
 def _network(source: Source, options: Mapping[str, str], timeout: float, choice: Choice) -> Feed:
@@ -107,4 +108,4 @@ def _web(address: str, timeout: float, choice: Choice) -> Feed:
     if not choice.gstreamer:
         return open_with_ffmpeg(address, timeout)
     live = download.kind in _HLS or urlsplit(address).path.endswith(".m3u8")
-    return GstFeed(uri_pipeline(address, choice.decoder), live=live, decoder=choice.decoder)
+    return GstFeed(uri_pipeline(address, choice.decoder), live=live, decoder=choice.decoder, timeout=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyposs_trt.errors import UsageError
@@ -16,7 +17,6 @@ from keyposs_trt.video.video_sink import VideoFileSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -109,6 +109,13 @@ class Outputs:
         if self._null:
             sinks.append(NullSink())
         return sinks
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files that will be written, by the names they are given."""
+        lines = [] if self.records is None or self.records.target == STDOUT else [Path(self.records.target)]
+        folder = [] if self._folder is None else self._folder.paths
+        return [*(path for path in self.files if path), *lines, *folder]
 
     def written(self, stream: int) -> str:
         """The picture or video that was written of a source, or the first and last one of a row; empty if none was."""

@@ -17,7 +17,7 @@ from contextlib import suppress
 from threading import Condition, Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING
 
-from keyposs_trt.errors import UsageError
+from keyposs_trt.errors import OutputError, UsageError
 from keyposs_trt.landmarker import Landmarker
 from keyposs_trt.video.collecting import Collector
 from keyposs_trt.video.core import Core
@@ -144,10 +144,12 @@ class VideoPipeline:
             try:
                 while not self._done.wait(_TICK):
                     tick()
-                    if time.monotonic() > self._patient_until:  # a sink or a driver hangs
+                    if time.monotonic() > self._patient_until:
                         break
             finally:
                 self.close()
+                if not self._done.is_set():
+                    self._tell_the_rest()
             tick()
             self._reraise()
         return self.summaries
@@ -292,12 +294,12 @@ class VideoPipeline:
 
     def _statistics_of(self, number: int, source: Source) -> StreamStatistics:
         """Those of the source; pictures, which may be thousands, share theirs."""
-        known = self._figures.get("images" if source.kind == "image" else number)
-        if known is None:
-            known = self.statistics.stream("images" if source.kind == "image" else source.name)
-            if source.kind == "image":
-                self._figures["images"] = known
-        return known
+        picture = source.kind == "image"
+        known = self._figures.get("images" if picture else number)
+        if known is None and picture:
+            known = self.statistics.stream("images", sum(s.kind == "image" for s in self._sources))
+            self._figures["images"] = known
+        return known or self.statistics.stream(source.name)
 
     def _finder(self, source: Source, frames: Frames) -> Finder:
         if not self._detect:
@@ -320,8 +322,10 @@ class VideoPipeline:
             for _, delivery in self._pairs:
                 if delivery.thread is not None:
                     delivery.thread.join(None if not self._stopping else _PATIENCE)
+            for figures in self._figures.values():
+                figures.end()
             try:
-                self._tell_unstarted()
+                self._tell_the_rest()
             except Exception as e:  # noqa: BLE001 (what on_end raises must not keep anybody waiting)
                 self._failure = self._failure or e
             if self._collector is not None:
@@ -333,12 +337,19 @@ class VideoPipeline:
         self._failure = self._failure or error
         self.stop()
 
-    def _tell_unstarted(self) -> None:
-        """A summary for each source that was stopped before its first result."""
-        if self._stopping:
-            told = Counter(summary.source for summary in self.summaries)
-            for source in (Counter(self._sources) - told).elements():
-                self._ended(Summary(source, stopped=True))
+    def _tell_the_rest(self) -> None:
+        """A summary for each source that was stopped before its first result, or whose sinks hang."""
+        if not self._stopping:
+            return
+        hang = [d.now for _, d in self._pairs if d.now is not None and d.thread is not None and d.thread.is_alive()]
+        told = Counter(summary.source for summary in self.summaries)
+        for source in (Counter(self._sources) - told).elements():
+            error = None
+            if source in hang:
+                hang.remove(source)
+                words = f"'{source.name}' did not end within {_PATIENCE:.0f} s: a driver or an output hangs; look at what was written."
+                error = OutputError(words)
+            self._ended(Summary(source, stopped=True, error=error))
 
     def _ended(self, summary: Summary) -> None:
         with self._lock:

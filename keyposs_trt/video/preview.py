@@ -1,6 +1,7 @@
 """A sink that shows the newest picture of a stream in a browser, as JPEG over HTTP.
 
-Pictures are encoded in the threads of those who watch; ``write`` only keeps a reference, and nothing is drawn while nobody watches.
+Pictures are encoded in the threads of those who watch; ``write`` only keeps a reference, and nothing is drawn while nobody watches. Only
+the last picture of a stream that ends is encoded at once, to be kept as a JPEG instead of a raw picture of many times its size.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class _Picture:
     """A drawn picture, encoded once and by the first who wants it.
 
     Attributes:
-        image: [H, W, 3] uint8 BGR.
+        image: [H, W, 3] uint8 BGR; None once it is encoded, as streams that ended keep their last picture.
         index: number of the frame.
         stamp: Unix time of its capture.
         since: time of its arrival here, by the clock of the sink.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | None
     index: int
     stamp: float
     since: float
@@ -64,8 +65,9 @@ class _Picture:
     def jpeg(self) -> bytes:
         """The bytes of the JPEG file."""
         with self._lock:
-            if not self._jpeg:
+            if self.image is not None:
                 self._jpeg = _encode(self.image)
+                self.image = None
             return self._jpeg
 
     def headers(self) -> dict[str, str]:
@@ -131,7 +133,10 @@ class PreviewSink:
             return
         with self._change:
             self._ended = True
+            picture = self._picture
             self._change.notify_all()
+        if picture is not None:
+            picture.jpeg()  # the page goes on showing it, but the raw picture need not stay for that
 
     def _film(self) -> Response:
         return Response(self._parts(), f"multipart/x-mixed-replace; boundary={_BOUNDARY}")

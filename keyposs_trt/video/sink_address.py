@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from keyposs_trt.errors import UsageError
 from keyposs_trt.files import file_mode
+from keyposs_trt.video.addresses import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ def parse_sink(text: str) -> SinkSpec:
         place = rest.strip("/")
         return _preview(place if re.search(r":[^]]*$", place) else f"{place}:{PREVIEW_PORT}")
     if "://" in text:
-        raise UsageError(f"Results cannot be sent to '{_without_password(text)}'; give a file, a folder, window:, preview:PORT or null:.")
+        raise UsageError(f"Results cannot be sent to {quoted(text)}; give a file, a folder, window:, preview:PORT or null:.")
     return _path(text)
 
 
@@ -138,8 +139,3 @@ def _preview(address: str) -> SinkSpec:
     address = address.strip("/")
     parse_address(address)
     return SinkSpec("preview", address)
-
-
-def _without_password(text: str) -> str:
-    scheme, _, rest = text.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

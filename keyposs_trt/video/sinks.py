@@ -71,8 +71,10 @@ def names_folder(target: str) -> bool:
     return target.endswith("/") or stat.S_ISDIR(file_mode(target))
 
 
-def check_record_file(target: str, sources: Sequence[Source], others: Sequence[Path]) -> None:
-    """Makes sure that a file of JSON lines hits neither a source nor another output.
+def check_record_file(
+    target: str, sources: Sequence[Source], others: Sequence[Path], option: str = "--json", also: str = "both -o and --json"
+) -> None:
+    """Makes sure that a file of JSON hits neither a source nor another output; ``option`` names it, ``also`` names what both are.
 
     Raises:
         UsageError: it does.
@@ -81,9 +83,9 @@ def check_record_file(target: str, sources: Sequence[Source], others: Sequence[P
     if is_special(path):
         return
     if (name := _files_of(sources).get(_identity(path))) is not None:
-        raise UsageError(f"--json would overwrite the source '{name}'; give another file.")
+        raise UsageError(f"{option} would overwrite the source '{name}'; give another file.")
     if _identity(path) in {_identity(other) for other in others}:
-        raise UsageError(f"'{target}' is the output of both -o and --json; give two names.")
+        raise UsageError(f"'{target}' is the output of {also}; give two names.")
 
 
 def stem_of(source: Source) -> str:

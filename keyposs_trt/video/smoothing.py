@@ -40,7 +40,7 @@ LEAST, MOST = np.float32(0.0625), np.float32(6.25)  # of usual variance / varian
 TINY = np.float32(1e-12)  # variance, of points without any
 FORGET = 2.0  # seconds without a face after which it begins anew
 JUMP = 1.0  # of its size: a face that moves further between two frames begins anew
-MOST_TRACKS = 64  # remembered, for clocks that stand still
+MOST_TRACKS = 1024  # remembered, for clocks that stand still; more than the faces of any crowd
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class Smoother:
     def __init__(self, *, plain: bool = False, settings: Settings | None = None) -> None:
         self._plain = plain
         self._settings = settings or (PLAIN if plain else STEERED)
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, _State] = {}  # the one used last stands last
+        self._time = math.nan
 
     def __call__(self, track: int, landmarks: Landmarks, time: float) -> Landmarks:
         """The landmarks with smoothed points; everything else is passed through.
@@ -122,7 +123,7 @@ class Smoother:
         if not 0 < size < math.inf:
             return landmarks
         points = np.ascontiguousarray(landmarks.points, np.float32).view(np.complex64)[:, 0]
-        before = self._states.get(track)
+        before = self._states.pop(track, None)
         after = before and self._after(before, points, landmarks, size, time)
         if after is None:
             after = _State(time, points, points, np.zeros_like(points), usual=_median(_variance(landmarks, size)))
@@ -171,8 +172,11 @@ class Smoother:
 
     def _forget(self, time: float) -> None:
         """Drops faces that were not seen lately; a number is never used again, so those of another time are not missed."""
-        if len(self._states) > 1:
-            self._states = dict([(k, s) for k, s in self._states.items() if abs(time - s.time) <= FORGET][-MOST_TRACKS:])
+        if time != self._time:  # once a frame
+            self._time = time
+            self._states = {k: s for k, s in self._states.items() if abs(time - s.time) <= FORGET}
+        if len(self._states) > MOST_TRACKS:
+            del self._states[next(iter(self._states))]
 
 
 def _share(cutoff: float, dt: float) -> float:

@@ -85,9 +85,10 @@ class StreamStatistics:
         name: of the source, with ``#2`` for a second stream of the same name.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, clock: Callable[[], float], sources: int = 1) -> None:
         self.name = name
         self._clock = clock
+        self._left = sources  # that have not ended
         self._lock = threading.Lock()
         self._state = "starting"
         self._counters: dict[str, float] = dict.fromkeys(COUNTERS, 0)
@@ -132,10 +133,19 @@ class StreamStatistics:
     def state(self, text: str) -> None:
         """``running``, ``lost`` while it is away, ``ended``, or ``failed`` where it ended by an error."""
         with self._lock:
-            self._state = text
             if text in OVER:
+                self._left -= 1
+                if self._left > 0:  # others go on
+                    return
                 for queue in self._queues.values():
                     queue["depth"] = 0
+            self._state = text
+
+    def end(self) -> None:
+        """Nothing more comes, whatever was expected."""
+        self._left = 1
+        if not self.over:
+            self.state("ended")
 
     @property
     def over(self) -> bool:
@@ -205,15 +215,15 @@ class Statistics:
         self._earlier: dict[str, float] = dict.fromkeys(("streams", *COUNTERS), 0)
         self._gpus: GpuMemory | None = None
 
-    def stream(self, source_name: str) -> StreamStatistics:
-        """A new stream; a second one of the same source is called ``name#2``."""
+    def stream(self, source_name: str, sources: int = 1) -> StreamStatistics:
+        """A new stream, of a source or of several that have their figures together; a second one of the same name is called ``name#2``."""
         with self._lock:
             self._forget()
             name, n = source_name, 1
             while name in self._streams:
                 n += 1
                 name = f"{source_name}#{n}"
-            stream = self._streams[name] = StreamStatistics(name, self._clock)
+            stream = self._streams[name] = StreamStatistics(name, self._clock, sources)
             return stream
 
     def _forget(self) -> None:

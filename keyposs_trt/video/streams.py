@@ -136,9 +136,11 @@ class StreamFrames:
         """Ends the iteration, in whatever thread it runs, and the connection."""
         self._closed.set()
         with self._guard:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.end(_CLOSING)
+            connections = self._connection, self._last
+            self._connection = self._last = None
+        for connection in connections:  # the last one may still be about to end a child process
+            if connection is not None:
+                connection.end(_CLOSING)
 
     def _open(self) -> None:
         connection = Connection(self._connect)
@@ -150,7 +152,7 @@ class StreamFrames:
         try:
             feed = connection.opened(self._patience.timeout + _OPENING)
         except BaseException:
-            self._drop()
+            self._drop(_CLOSING)  # who gets the error may end this process, and nothing shall outlive it
             raise
         if feed is None:
             return
@@ -191,7 +193,7 @@ class StreamFrames:
             raise InputError(f"{self._label.name} ended without a frame that can be decoded; {self._label.stopped}.")
 
     def _lose(self, error: BrokenError) -> None:
-        self._drop()
+        self._drop(0.1)
         if self._closed.is_set():
             return
         reason = f": {error}" if str(error) else ""
@@ -228,12 +230,13 @@ class StreamFrames:
         delay, self._delay = self._delay, min(2 * self._delay, LONGEST)
         return min(delay * random.uniform(0.75, 1.25), LONGEST)
 
-    def _drop(self) -> None:
+    def _drop(self, patience: float) -> None:
         with self._guard:
             connection, self._connection = self._connection, None
+            if connection is not None:
+                self._last = connection
         if connection is not None:
-            self._last = connection
-            connection.end(0.1)
+            connection.end(patience)
 
     def _absent(self, error: BrokenError) -> str:
         reason = f": {error}" if str(error) else ""

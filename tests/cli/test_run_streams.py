@@ -208,6 +208,19 @@ def test_figures_overwrite_nothing(model, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["clip.avi"]
 
 
+def test_figures_do_not_overwrite_landmarks_in_a_folder(model, tmp_path, capsys):
+    clip, folder = write_video(tmp_path / "clip.avi", 2), tmp_path / "lines"
+    figures = folder / ".." / "lines" / "clip.jsonl"
+    assert main(["run", str(clip), "--model", model, "--json", f"{folder}/", "--stats-json", str(figures)]) == 2
+    assert "is the output of --stats-json and of -o or --json; give two names." in capsys.readouterr().err
+
+
+def test_standard_output_under_another_name_holds_landmarks_alone(model, tmp_path, started):
+    clip = write_video(tmp_path / "clip.avi", 2)
+    out, _ = started(clip, "--model", model, "--json", "/dev/fd/1").process.communicate(timeout=60)
+    assert [json.loads(line)["frame"] for line in out.splitlines()] == [0, 1]
+
+
 def test_figures_can_go_to_standard_output_alone(model, tmp_path, capsys):
     clip = write_video(tmp_path / "clip.avi", 2)
     assert main(["run", str(clip), "--model", model, "--stats-json", "-"]) == 0

@@ -277,10 +277,21 @@ def test_whose_memory_is_taken(cuda):
         device.check_address(1)
 
 
-def test_without_cuda_python(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(BackendError, match=r"needs cuda-python; install it with: pip install 'cuda-core>=0\.5,<2' 'cuda-bindings<14'"):
+@pytest.mark.parametrize("name", ["cuda.core", "cuda.bindings", "cuda.bindings.driver"])
+def test_without_cuda_python(name, cuda, monkeypatch):
+    cuda()
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendError, match=r"needs cuda-python; install it with: pip install ") as caught:
         CudaDevice()
+    assert str(caught.value).endswith("pip install 'cuda-core>=0.5,<2' 'cuda-bindings>=12.6,<14'")
+
+
+def test_a_cuda_core_that_is_too_old(cuda, monkeypatch):
+    cuda()
+    monkeypatch.setitem(sys.modules, "cuda.core", ModuleType("cuda.core"))  # 0.3.2 has nothing but its version
+    with pytest.raises(BackendError, match="needs cuda-python; install it with: ") as caught:
+        CudaDevice()
+    assert str(caught.value).endswith(cuda_device.INSTALL)
 
 
 def test_bindings_newer_than_the_driver(cuda):

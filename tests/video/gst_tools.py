@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -64,5 +65,14 @@ def open_files() -> int:
 
 def children() -> list[str]:
     """GStreamer's processes that any thread of ours has started and that are not gone, dead ones among them."""
-    found = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if (Path("/proc") / pid / "comm").read_text().startswith("gst-")]
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread or a process that ends while we look
+            found += [pid for pid in (task / "children").read_text().split() if _is_gstreamer(pid)]
+    return found
+
+
+def _is_gstreamer(pid: str) -> bool:
+    with suppress(OSError):
+        return (Path("/proc") / pid / "comm").read_text().startswith("gst-")
+    return False

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BALL = "videotestsrc num-buffers={} pattern=ball ! video/x-raw,width={},height=48,framerate=10/1"
 BGR = "! videoconvert ! video/x-raw,format=BGR"
+SILENT = f"videotestsrc is-live=true {BGR} ! valve drop=true"
 
 
 def feed(words: str, *, live: bool = False) -> GstFeed:
@@ -146,6 +147,43 @@ def test_a_child_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch,
     while children() and time.monotonic() - begin < 20:
         time.sleep(0.02)
     assert children() == []
+
+
+def test_a_source_without_a_first_picture_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_gstreamer("valve")
+    monkeypatch.setattr(gstreamer, "_FIRST", 0.25)
+    files = open_files()
+    with pytest.raises(BrokenError, match=r"^GStreamer gives no picture for 0\.5 s$"):
+        GstFeed(SILENT.split(), live=True, timeout=0.25)
+    assert children() == []
+    assert open_files() == files
+
+
+def test_a_source_without_a_first_picture_is_tried_again_until_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own limit is far away: it must notice by itself that nobody waits for it any more."""
+    need_gstreamer("valve")
+    for name, value in (("SHORTEST", 0.01), ("_OPENING", 0.0), ("_CLOSING", 30.0)):
+        monkeypatch.setattr(f"keyposs_trt.video.streams.{name}", value)
+    attempts, third = [], threading.Event()
+
+    def connect() -> GstFeed:
+        attempts.append(children())
+        if len(attempts) == 3:
+            third.set()
+        return GstFeed(SILENT.split(), live=True, timeout=600)
+
+    with pytest.raises(InputError, match=r"no answer for 0\.2 s"):
+        StreamFrames(Label("x", "", ""), connect, lambda _: None, Patience(timeout=0.2))
+    assert children() == []
+    frames = StreamFrames(Label("x", "", ""), connect, lambda _: None, Patience(timeout=0.2, wait=True))
+    thread = threading.Thread(target=list, args=(frames,), daemon=True)
+    thread.start()
+    assert third.wait(60)
+    frames.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert children() == []
+    assert not any(attempts)
 
 
 def test_a_file_upright_and_to_its_end(tmp_path: Path) -> None:

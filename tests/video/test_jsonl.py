@@ -206,6 +206,38 @@ def test_rotation(tmp_path: Path) -> None:
     assert lines.lines == 14
 
 
+def test_a_rotation_that_fails_is_tried_again_with_the_next_line(tmp_path: Path) -> None:
+    folder, away = tmp_path / "disk", tmp_path / "away"
+    with JsonLines(str(folder / "a.jsonl"), live=True, rotate=10) as lines:
+        lines.write({"a": 0})
+        folder.rename(away)
+        folder.touch()  # no folder can be made there
+        for _ in range(2):
+            with pytest.raises(OutputError, match="File exists; choose a folder"):
+                lines.write({"a": 1})
+        folder.unlink()
+        away.rename(folder)
+        for i in (2, 3):
+            lines.write({"a": i})
+        assert lines.lines == 3
+    assert {p.name: read(p) for p in folder.iterdir()} == {
+        "a-0000.jsonl": [{"a": 0}], "a-0001.jsonl": [{"a": 2}], "a.jsonl": [{"a": 3}],
+    }  # fmt: skip
+
+
+def test_a_rotation_that_failed_does_not_open_the_file_for_good(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    with JsonLines(str(tmp_path / "disk" / "a.jsonl"), live=True, rotate=10) as lines:
+        lines.write({"a": 0})
+        (tmp_path / "disk").rename(tmp_path / "away")
+        (tmp_path / "disk").touch()
+        with pytest.raises(OutputError, match="File exists"):
+            lines.write({"a": 1})
+    with pytest.raises(OutputError, match="not open"):
+        lines.write({"a": 2})
+    assert read(tmp_path / "away" / "a.jsonl") == [{"a": 0}]
+
+
 def test_only_live_lines_are_rotated() -> None:
     for live, rotate in ((False, 100), (True, 0)):
         with pytest.raises(UsageError, match="rotate"):

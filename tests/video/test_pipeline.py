@@ -214,3 +214,20 @@ def test_of_thousands_of_videos_the_figures_of_the_last_are_kept(opens):
     assert len(snapshot["streams"]) <= 80
     assert snapshot["earlier"]["streams"] + len(snapshot["streams"]) == 300
     assert snapshot["earlier"]["frames_out"] + sum(s["counters"]["frames_out"] for s in snapshot["streams"]) == 600
+
+
+def test_pictures_have_their_figures_together_and_end_together(opens):
+    names = [f"{n}.png" for n in range(6)]
+    opens.update({name: Numbers(1) for name in names if name != "2.png"})
+    states = []
+
+    class Looks(Keeps):
+        def write(self, result, drawn):
+            states.append(pipeline.statistics.streams[0].snapshot()["state"])
+
+    pipeline = VideoPipeline([Source("image", name) for name in names], Finds(), lambda *_: [Looks()])
+    pipeline.run()
+    assert states == ["running"] * 5
+    (figures,) = pipeline.statistics.streams
+    assert figures.snapshot()["state"] == "ended"
+    assert figures.snapshot()["counters"]["frames_out"] == 5

@@ -103,4 +103,7 @@ def test_a_sink_that_hangs_does_not_hang_the_end(opens, monkeypatch):
     pipeline.stop()
     runner.join(20)
     assert not runner.is_alive()
+    assert [str(summary.error) for summary in pipeline.summaries] == [
+        "'0' did not end within 0 s: a driver or an output hangs; look at what was written."
+    ]
     go.set()

@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 import time
+import weakref
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -219,6 +220,33 @@ def test_wide_pictures_are_scaled_down(server: WebServer) -> None:
     show(sink, 1, picture(1, (1080, 1920)))
     image = cv2.imdecode(np.frombuffer(ask(server, "/stream/0.jpg")[2], np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (720, 1280, 3)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_stream_that_ended_shows_its_last_picture_and_keeps_no_raw_one(server: WebServer, watched: bool) -> None:
+    with PreviewSink(server, "a") as sink:
+        show(sink, 1)
+        if watched:
+            assert ask(server, "/stream/0.jpg")[1]["X-Frame"] == "1"
+        last = picture(2)
+        gone = weakref.ref(last)
+        show(sink, 2, last)
+        del last
+        assert gone() is not None
+    assert gone() is None
+    status, headers, body = ask(server, "/stream/0.jpg")
+    assert (status, headers["X-Frame"]) == (200, "2")
+    assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR).mean() == pytest.approx(2, abs=1)
+
+
+def test_a_picture_is_kept_as_jpeg_alone_once_somebody_saw_it(server: WebServer) -> None:
+    sink = PreviewSink(server, "a")
+    image = picture(3)
+    gone = weakref.ref(image)
+    show(sink, 3, image)
+    del image
+    assert [ask(server, "/stream/0.jpg")[1]["X-Frame"] for _ in range(2)] == ["3", "3"]
+    assert gone() is None
 
 
 class Page(HTMLParser):

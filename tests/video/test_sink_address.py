@@ -61,6 +61,8 @@ def test_places(text: str, spec: SinkSpec) -> None:
     [
         ("", "empty"),
         ("rtsp://user:secret@host/x", r"cannot be sent to 'rtsp://host/x'"),
+        ("rtmp://host/app?token=secret", r"cannot be sent to 'rtmp://host/app\?token=\*\*\*'; give"),
+        ("rtmp://joe:my secret'@host/app", r"cannot be sent to 'rtmp://host/app'; give"),
         ("https://host:1", "cannot be sent"),
         ("window://x", "cannot be sent"),
         ("preview:x", "no address"),

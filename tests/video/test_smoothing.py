@@ -192,9 +192,17 @@ def test_a_model_without_covariance_is_smoothed_too() -> None:
 @pytest.mark.parametrize("step", [0.0, 0.5])
 def test_faces_that_are_gone_are_forgotten(step: float) -> None:
     smoother = Smoother()
-    for i in range(500):
+    for i in range(MOST_TRACKS + 100):
         smoother(i, face(SHAPE), i * step)
     assert len(smoother._states) <= (MOST_TRACKS if step == 0 else FORGET / step + 1)
+
+
+def test_a_crowd_is_smoothed() -> None:
+    smoother, points = Smoother(), still(3)
+    for i in range(3):
+        for track in range(100):
+            after = smoother(track, face(points[i]), i / 30)
+            assert np.array_equal(after.points, np.asarray(points[i], np.float32)) == (i == 0)
 
 
 class Replay:

@@ -153,6 +153,16 @@ def test_a_camera_that_hangs_is_not_opened_twice() -> None:
     assert events[1].seconds > 0.3
 
 
+def test_closing_waits_for_the_connection_that_was_lost_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its child process, if it has one, would outlive ours."""
+    monkeypatch.setattr("keyposs_trt.video.streams._CLOSING", 30.0)
+    feed = FakeFeed([0], "hangs")
+    feed.interrupt = lambda: threading.Timer(0.5, feed.interrupted.set).start()
+    frames = StreamFrames(LABEL, Feeds(feed), lambda _: frames.close(), Patience(timeout=0.1))
+    assert len(list(frames)) == 1
+    assert feed.closed.is_set()
+
+
 def test_a_source_that_ends() -> None:
     events: list[Event] = []
     frames = stream(Feeds(FakeFeed([0, 0.5, 0.5, None], "ends", live=False)), events)
