@@ -51,25 +51,27 @@ def test_nobody_overtakes_one_who_waits_with_other_options() -> None:
 
 def test_one_who_gives_up_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     environment, entered = _Environment(), threading.Event()
-    wait_for = environment._changed.wait_for
+    changed = environment._changed
+    wait_for = changed.wait_for
 
     def enter() -> None:
         with environment.holding("tcp"):
             entered.set()
 
-    def interrupted(_: object) -> None:
+    def interrupted(condition: Callable[[], bool]) -> bool:
+        if threading.current_thread() is thread:
+            return wait_for(condition)
         thread.start()  # stands behind the one who gives up
-        wait_for(lambda: len(environment._line) == 2)
+        end = time.monotonic() + 30
+        while len(environment._line) < 2 and time.monotonic() < end:
+            changed.wait(0.005)
         raise KeyboardInterrupt
 
     thread = threading.Thread(target=enter, daemon=True)
     with environment.holding("tcp"):
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                environment._changed, "wait_for", lambda p: wait_for(p) if threading.current_thread() is thread else interrupted(p)
-            )
-            with pytest.raises(KeyboardInterrupt), environment.holding("udp"):
-                pass
+        monkeypatch.setattr(changed, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt), environment.holding("udp"):
+            pass
         assert entered.wait(30)
     thread.join(30)
     assert not environment._line
